@@ -1,0 +1,23 @@
+"""Records in, curves and figures out: the history of a run, its figures, and the way into loggers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mi_callback.reporting.history import Ceiling, History, Series
+from mi_callback.reporting.loggers import log_figures
+
+if TYPE_CHECKING:
+    from mi_callback.reporting.figures import curves, draw_figures, information_plane
+
+_FIGURES = {"curves", "draw_figures", "information_plane"}
+
+__all__ = ["Ceiling", "History", "Series", "curves", "draw_figures", "information_plane", "log_figures"]
+
+
+def __getattr__(name: str) -> object:
+    if name in _FIGURES:  # on first use, so that a history can be kept and read without matplotlib
+        from mi_callback.reporting import figures
+
+        return getattr(figures, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,244 @@
+"""Every estimate of a run in the order of measurement, kept as plain values that a checkpoint can hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mi_callback.estimation.records import MutualInformation
+
+__all__ = ["ROW_KEYS", "Ceiling", "History", "Series"]
+
+ROW_KEYS = (
+    "epoch", "step", "layer", "quantity", "mi", "raw", "null_mean", "null_std", "p_value", "stderr", "unit",
+    "estimator", "space", "intrinsic_dim", "n_samples", "flags",
+)
+
+_FORMAT = "mi_callback.history/1"  # marks the state, so that it is found in a checkpoint whatever key it stands under
+
+_BOUNDED = {
+    "I(X;Y)": ("target", "usable"),
+    "H(Y)": ("target", "usable"),
+    "H(X)": ("input",),
+}  # a name that is not listed bounds every quantity, as the limits of the estimator do
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """An upper limit of what can be true, or of what the estimator can read.
+
+    Attributes:
+        value: the limit, in the history's unit.
+        stderr: its standard error; NaN if it is exact or unknown.
+        quantities: quantities that it bounds; empty for all.
+    """
+
+    value: float
+    stderr: float = math.nan
+    quantities: tuple[str, ...] = ()
+
+    def bounds(self, quantity: str) -> bool:
+        """Whether the limit holds for ``quantity``."""
+        return not self.quantities or quantity in self.quantities
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """One quantity of one layer over E epochs, in ascending order of epochs. All arrays have shape (E,).
+
+    Attributes:
+        layer: name of the layer.
+        quantity: name of the quantity.
+        epochs: the epochs measured.
+        mi: null-debiased estimates; NaN where a measurement failed.
+        raw: estimates before debiasing.
+        null_std: standard deviations of the permutation null.
+        stderr: standard errors.
+        flagged: whether the estimate carries a flag.
+    """
+
+    layer: str
+    quantity: str
+    epochs: NDArray[np.int64]
+    mi: NDArray[np.float64]
+    raw: NDArray[np.float64]
+    null_std: NDArray[np.float64]
+    stderr: NDArray[np.float64]
+    flagged: NDArray[np.bool_]
+
+
+class History:
+    """The estimates of a run, one row a layer, quantity and epoch, in the order of measurement.
+
+    What is measured again at an epoch that is already there, as happens when training resumes from a checkpoint that
+    was written in the middle of an epoch, replaces the earlier row: the curve follows the weights that training went
+    on with.
+
+    Example:
+        >>> from mi_callback import mutual_information
+        >>> history = History()
+        >>> estimate = mutual_information([0.1, 0.4, 0.2, 0.9, 0.5], [0.2, 0.3, 0.1, 0.8, 0.6], n_permutations=0)
+        >>> history.append(epoch=0, step=10, layer="net.0", quantity="target", estimate=estimate)
+        >>> history.layers
+        ['net.0']
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[int, str, str], tuple[Any, ...]] = {}  # values in the order of ROW_KEYS
+        self._ceilings: dict[str, Ceiling] = {}
+        self._metrics: dict[str, dict[int, float]] = {}
+
+    def append(self, *, epoch: int, step: int, layer: str, quantity: str, estimate: MutualInformation) -> None:
+        """Add one estimate.
+
+        Args:
+            epoch: epoch at whose end it was measured.
+            step: global step at which it is logged.
+            layer: name of the layer.
+            quantity: "target" for I(T;Y), "input" for I(X;T), "usable" for usable information, or another name.
+            estimate: what was measured. A failed measurement is an estimate of NaN.
+
+        Raises:
+            ValueError: if the unit differs from that of the rows before.
+        """
+        if self.unit not in (None, estimate.unit):
+            raise ValueError(
+                f"estimate: expected unit {self.unit!r} as in the rows before, got {estimate.unit!r}. Measure in one "
+                "unit, or start a new History."
+            )
+        p_value = None if estimate.p_value is None or math.isnan(estimate.p_value) else float(estimate.p_value)
+        self._rows[int(epoch), str(layer), str(quantity)] = (
+            int(epoch), int(step), str(layer), str(quantity), float(estimate.mi), float(estimate.raw),
+            float(estimate.null_mean), float(estimate.null_std), p_value, float(estimate.stderr), str(estimate.unit),
+            str(estimate.estimator), str(estimate.space), float(estimate.intrinsic_dim), int(estimate.n_samples),
+            tuple(flag.label for flag in estimate.flags),
+        )
+
+    def set_ceiling(
+        self, name: str, value: float, stderr: float = math.nan, *, quantities: tuple[str, ...] | None = None
+    ) -> None:
+        """Set an upper limit to be drawn; a later call with the same name replaces it.
+
+        Args:
+            name: "I(X;Y)", "H(Y)", "log n", "psi(n) - psi(k)" or another name, which is drawn as it stands.
+            value: the limit, in the history's unit.
+            stderr: its standard error; NaN if it is exact or unknown.
+            quantities: quantities that it bounds; None goes by the name: I(X;Y) and H(Y) bound what a layer holds on
+                the target, H(X) what it holds on the input, and any other name bounds everything.
+        """
+        bounded = _BOUNDED.get(name, ()) if quantities is None else tuple(quantities)
+        self._ceilings[str(name)] = Ceiling(float(value), float(stderr), bounded)
+
+    def set_metric(self, name: str, epoch: int, value: float) -> None:
+        """Keep a logged metric of training, such as the loss, to be drawn beside the curves."""
+        self._metrics.setdefault(str(name), {})[int(epoch)] = float(value)
+
+    @property
+    def ceilings(self) -> dict[str, Ceiling]:
+        """The upper limits by name."""
+        return dict(self._ceilings)
+
+    @property
+    def metrics(self) -> dict[str, dict[int, float]]:
+        """The training's metrics: name to epoch to value."""
+        return {name: dict(values) for name, values in self._metrics.items()}
+
+    @property
+    def unit(self) -> str | None:
+        """Unit of all values, None for an empty history."""
+        return next(iter(self._rows.values()))[ROW_KEYS.index("unit")] if self._rows else None
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the layers, in the order of first measurement."""
+        return list(dict.fromkeys(layer for _, layer, _ in self._rows))
+
+    @property
+    def quantities(self) -> list[str]:
+        """Names of the quantities, in the order of first measurement."""
+        return list(dict.fromkeys(quantity for _, _, quantity in self._rows))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        epochs = {epoch for epoch, _, _ in self._rows}
+        return f"History({len(self.layers)} layers, {len(epochs)} epochs, quantities={self.quantities})"
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One new dict of plain values a layer, quantity and epoch, keys as in ``ROW_KEYS``, in order of measurement."""
+        rows = [dict(zip(ROW_KEYS, values, strict=True)) for values in self._rows.values()]
+        for row in rows:
+            row["flags"] = list(row["flags"])
+        return rows
+
+    def series(self, quantity: str) -> dict[str, Series]:
+        """Curves over epochs of one quantity, by layer.
+
+        Args:
+            quantity: "target", "input" or another quantity of the history.
+
+        Returns:
+            A series for each layer in which the quantity was measured; empty if it never was.
+        """
+        by_layer: dict[str, list[tuple[Any, ...]]] = {}
+        for (_, layer, measured), values in self._rows.items():
+            if measured == quantity:
+                by_layer.setdefault(layer, []).append(values)
+        return {layer: _series(layer, quantity, rows) for layer, rows in by_layer.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything as dicts and lists of plain values, column by column, so that it loads with ``weights_only``."""
+        rows = list(self._rows.values())
+        columns = {key: [values[i] for values in rows] for i, key in enumerate(ROW_KEYS)}
+        columns["flags"] = [list(flags) for flags in columns["flags"]]
+        ceilings = {
+            name: {"value": c.value, "stderr": c.stderr, "quantities": list(c.quantities)}
+            for name, c in self._ceilings.items()
+        }
+        return {"format": _FORMAT, "columns": columns, "ceilings": ceilings, "metrics": self.metrics}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Replace the content by that of a ``state_dict``.
+
+        Raises:
+            ValueError: if the state is not that of a history.
+        """
+        if not is_history_state(state):
+            found = sorted(state) if isinstance(state, Mapping) else type(state).__name__
+            raise ValueError(
+                f"state: expected what History.state_dict() returns, of format {_FORMAT!r}, got {found}. Was it "
+                "written by another version?"
+            )
+        columns = state["columns"]
+        rows = zip(*(columns[key] for key in ROW_KEYS), strict=True)
+        self._rows = {(row[0], row[2], row[3]): (*row[:-1], tuple(row[-1])) for row in rows}
+        self._ceilings = {
+            name: Ceiling(c["value"], c["stderr"], tuple(c["quantities"])) for name, c in state["ceilings"].items()
+        }
+        self._metrics = {name: dict(values) for name, values in state["metrics"].items()}
+
+
+def is_history_state(state: object) -> bool:
+    """Whether ``state`` is what ``History.state_dict`` returns."""
+    return isinstance(state, Mapping) and state.get("format") == _FORMAT
+
+
+def _series(layer: str, quantity: str, rows: list[tuple[Any, ...]]) -> Series:
+    columns = dict(zip(ROW_KEYS, zip(*rows, strict=True), strict=True))
+    epochs = np.array(columns["epoch"], dtype=np.int64)
+    order = np.argsort(epochs, kind="stable")  # a resumed run may have measured an earlier epoch late
+
+    def column(key: str) -> NDArray[np.float64]:
+        return np.array(columns[key], dtype=np.float64)[order]
+
+    return Series(
+        layer=layer, quantity=quantity, epochs=epochs[order], mi=column("mi"), raw=column("raw"),
+        null_std=column("null_std"), stderr=column("stderr"),
+        flagged=np.array([bool(flags) for flags in columns["flags"]])[order],
+    )

@@ -1,0 +1,97 @@
+"""Figures to whatever loggers a trainer has, each by its natural call. No logger's package is imported here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["log_figures"]
+
+_log = logging.getLogger(__name__)
+
+
+def log_figures(
+    loggers: Iterable[Any], figures: Mapping[str, Figure], step: int, fallback_dir: str | Path | None
+) -> None:
+    """Give every figure to every logger; a logger that fails is warned about, and the others still get theirs.
+
+    Loggers are told apart by the names of their classes and base classes, so that those of ``lightning`` and of
+    ``pytorch_lightning``, and subclasses of either, work alike. A logger without figures of its own gets PNG files in
+    the folder ``figures`` of its ``log_dir`` or ``save_dir``.
+
+    Args:
+        loggers: Lightning loggers, as in ``trainer.loggers``.
+        figures: figures by tag, such as "mi/information_plane".
+        step: global step at which they are logged.
+        fallback_dir: folder for the PNG files of a logger that names none, such as ``trainer.default_root_dir``; None
+            leaves such a logger without figures.
+    """
+    for logger in loggers:
+        names = [cls.__name__ for cls in type(logger).__mro__]
+        if "DummyLogger" in names:  # what fast_dev_run puts in place of a logger: it claims to have every method
+            continue
+        write = next((_WRITERS[name] for name in names if name in _WRITERS), None)
+        for tag, figure in figures.items():
+            try:
+                if write is not None:
+                    write(logger, tag, figure, step)
+                else:
+                    _save_png(logger, tag, figure, step, fallback_dir)
+            except Exception as error:  # whatever a logger raises must not end a training run
+                _log.warning("%s could not log the figure %r at step %d: %r", names[0], tag, step, error)
+
+
+def file_name(tag: str, step: int) -> str:
+    """Name of a figure's file: flat, and in the order of steps when sorted by name."""
+    return f"{tag.replace('/', '_')}_step_{step:08d}.png"
+
+
+def _tensorboard(logger: Any, tag: str, figure: Figure, step: int) -> None:
+    logger.experiment.add_figure(tag, figure, global_step=step, close=False)
+
+
+def _wandb(logger: Any, tag: str, figure: Figure, step: int) -> None:
+    logger.log_image(tag, [figure], step=step)
+
+
+def _mlflow(logger: Any, tag: str, figure: Figure, step: int) -> None:
+    logger.experiment.log_figure(logger.run_id, figure, f"{tag}/step_{step:08d}.png")
+
+
+def _comet(logger: Any, tag: str, figure: Figure, step: int) -> None:
+    logger.experiment.log_figure(figure_name=tag, figure=figure, step=step, overwrite=False)
+
+
+def _dvclive(logger: Any, tag: str, figure: Figure, step: int) -> None:
+    logger.experiment.log_image(file_name(tag, step), figure)
+
+
+def _swanlab(logger: Any, tag: str, figure: Figure, step: int) -> None:
+    import swanlab  # the user's logger has imported it
+
+    logger.experiment.log({tag: swanlab.Image(figure)}, step=step)
+
+
+def _save_png(logger: Any, tag: str, figure: Figure, step: int, fallback_dir: str | Path | None) -> None:
+    folders = (getattr(logger, "log_dir", None), getattr(logger, "save_dir", None), fallback_dir)
+    folder = next((Path(f) for f in folders if isinstance(f, str | Path)), None)
+    if folder is None:
+        return
+    path = folder / "figures" / file_name(tag, step)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+_WRITERS: dict[str, Callable[[Any, str, Figure, int], None]] = {
+    "TensorBoardLogger": _tensorboard,
+    "WandbLogger": _wandb,
+    "MLFlowLogger": _mlflow,
+    "CometLogger": _comet,
+    "DVCLiveLogger": _dvclive,
+    "SwanLabLogger": _swanlab,
+}

@@ -1,0 +1,142 @@
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mi_callback.estimation.records import Flag
+from mi_callback.reporting import History
+from mi_callback.reporting.history import ROW_KEYS
+
+from .records import FAILED, a_history, estimate
+
+
+def add(history, epoch, layer="a", quantity="target", **fields):
+    history.append(epoch=epoch, step=10 * epoch, layer=layer, quantity=quantity, estimate=estimate(**fields))
+
+
+def test_a_row_has_the_documented_keys_in_order_and_plain_values():
+    history = History()
+    history.append(
+        epoch=np.int64(3), step=np.int64(30), layer="net.1", quantity="target",
+        estimate=estimate(np.float64(1.5), flags=(Flag.CONSTANT, Flag.DUPLICATES)),
+    )
+    (row,) = history.to_rows()
+    assert tuple(row) == ROW_KEYS == (
+        "epoch", "step", "layer", "quantity", "mi", "raw", "null_mean", "null_std", "p_value", "stderr", "unit",
+        "estimator", "space", "intrinsic_dim", "n_samples", "flags",
+    )
+    assert row["flags"] == ["constant", "duplicates"]
+    assert [type(value) for value in row.values()] == [
+        int, int, str, str, float, float, float, float, float, float, str, str, str, float, int, list,
+    ]
+
+
+def test_rows_come_in_the_order_of_measurement():
+    history = History()
+    for epoch in (0, 5):
+        for layer in ("b", "a"):
+            for quantity in ("target", "input"):
+                add(history, epoch, layer, quantity)
+    found = [(r["epoch"], r["layer"], r["quantity"]) for r in history.to_rows()]
+    assert found == [(e, layer, q) for e in (0, 5) for layer in "ba" for q in ("target", "input")]
+    assert history.layers == ["b", "a"]
+    assert history.quantities == ["target", "input"]
+    assert len(history) == 8
+
+
+def test_changing_a_row_does_not_change_the_history():
+    history = a_history()
+    history.to_rows()[0]["flags"].append("mine")
+    history.to_rows()[0]["mi"] = 0.0
+    assert history.to_rows()[0]["flags"] == []
+    assert history.to_rows()[0]["mi"] != 0.0
+
+
+def test_an_epoch_measured_again_replaces_the_earlier_row():
+    history = History()
+    for epoch, value in ((0, 1.0), (1, 2.0), (2, 3.0), (1, 9.0)):
+        add(history, epoch, mi=value)
+    assert len(history) == 3
+    np.testing.assert_array_equal(history.series("target")["a"].epochs, [0, 1, 2])
+    np.testing.assert_array_equal(history.series("target")["a"].mi, [1.0, 9.0, 3.0])
+
+
+def test_a_failed_measurement_is_an_ordinary_row():
+    history = History()
+    add(history, 0)
+    history.append(epoch=1, step=1, layer="a", quantity="target", estimate=FAILED)
+    row = history.to_rows()[1]
+    assert math.isnan(row["mi"])
+    assert row["p_value"] is None
+    np.testing.assert_array_equal(np.isnan(history.series("target")["a"].mi), [False, True])
+
+
+def test_series_follow_the_epochs_even_if_measured_out_of_order():
+    history = History()
+    for epoch in (4, 0, 2):
+        add(history, epoch, mi=float(epoch), flags=(Flag.CONSTANT,) if epoch == 2 else ())
+    series = history.series("target")["a"]
+    np.testing.assert_array_equal(series.epochs, [0, 2, 4])
+    np.testing.assert_array_equal(series.mi, [0.0, 2.0, 4.0])
+    np.testing.assert_array_equal(series.flagged, [False, True, False])
+    assert history.series("input") == {}
+
+
+def test_state_survives_a_checkpoint_loaded_with_weights_only():
+    history = a_history()
+    history.append(epoch=50, step=400, layer="net.1", quantity="target", estimate=estimate(flags=(Flag.SINGLETONS,)))
+    add(history, 60, p_value=None)
+    history.set_ceiling("I(X;Y)", np.float64(3.4), 0.05)
+    history.set_ceiling("log n", 8.45)
+    history.set_metric("train_loss", 0, np.float32(0.5))
+    file = io.BytesIO()
+    torch.save(history.state_dict(), file)
+    file.seek(0)
+    loaded = History()
+    loaded.load_state_dict(torch.load(file, weights_only=True))
+    assert loaded.to_rows() == history.to_rows()
+    assert loaded.metrics == history.metrics == {"train_loss": {0: 0.5}}
+    assert repr(loaded.ceilings) == repr(history.ceilings)  # NaN is not equal to itself
+    add(loaded, 70)
+    assert len(loaded) == len(history) + 1
+
+
+def test_loading_something_else_is_an_error_that_says_what_was_expected():
+    with pytest.raises(ValueError, match=r"state: expected what History.state_dict\(\) returns.*got \['rows'\]"):
+        History().load_state_dict({"rows": []})
+
+
+def test_units_do_not_mix():
+    history = History()
+    assert history.unit is None
+    add(history, 0)
+    assert history.unit == "bits"
+    with pytest.raises(ValueError, match=r"estimate: expected unit 'bits'.*got 'nats'"):
+        add(history, 1, unit="nats")
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "input_"),
+    [
+        ("I(X;Y)", True, False),
+        ("H(Y)", True, False),
+        ("H(X)", False, True),
+        ("log n", True, True),
+        ("mine", True, True),
+    ],
+)
+def test_a_ceiling_knows_what_it_bounds(name, target, input_):
+    history = History()
+    history.set_ceiling(name, 2.0)
+    ceiling = history.ceilings[name]
+    assert (ceiling.bounds("target"), ceiling.bounds("input")) == (target, input_)
+
+
+def test_a_ceiling_can_be_told_what_it_bounds_and_replaced():
+    history = History()
+    history.set_ceiling("H(T)", 2.0)
+    history.set_ceiling("H(T)", 3.0, 0.1, quantities=("input",))
+    assert history.ceilings["H(T)"].value == 3.0
+    assert not history.ceilings["H(T)"].bounds("target")
