@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,11 +24,60 @@ class Flag(enum.Enum):
         "estimate. Remove repeated samples, or measure a discrete side with discrete=True."
     )
     SINGLETONS = "Classes with a single member were left out. Merge rare classes or gather more samples."
+    SATURATED = (
+        "The estimate is within one bit of the most that so many samples can show; the truth may be anything above. "
+        "Use more samples, or measure I(X;T) with a larger noise_std."
+    )
+    ABOVE_CEILING = (
+        "The estimate lies above I(X;Y) or H(Y) by more than two standard errors, which the truth cannot. Suspect "
+        "repeated samples, targets that leak into the inputs, or an unsuitable space."
+    )
+    BELOW_USABLE = (
+        "The estimate lies below what a simple held-out decoder gets out of the same samples, so it is too low. Rely "
+        "on usable information, use more samples, or try space='supervised'."
+    )
+    DIMENSION = (
+        "The samples fill more dimensions than their number can resolve: nearest neighbours are far away, and the "
+        "estimate is biased low. Use more samples, a narrower layer, or noise_std for I(X;T)."
+    )
+    DRIFT = (
+        "The estimate still moves with the number of samples: half of them give a different value. Read it as a bound "
+        "in the direction of the drift, and use more samples, or for I(X;T) a larger noise_std."
+    )
+    SPACES_DISAGREE = (
+        "The estimate depends on the space in which distances are taken, although the truth does not. Trust no change "
+        "that is smaller than the difference; compare space='scores' with space='supervised'."
+    )
+    FEW_PER_CLASS = (
+        "A class has fewer than three times k members, so its neighbours reach across its whole cloud. Merge rare "
+        "classes or gather more samples."
+    )
+    DEAD_UNITS = (
+        "At least a tenth of the layer's units do not vary over the samples. They are harmless to the estimate, but "
+        "check initialisation, learning rate and activation function."
+    )
+    WITHIN_NULL = (
+        "The estimate is not told apart from independence (p > .05 under permuted samples). Do not read a trend into "
+        "it."
+    )
+    DETERMINISTIC = (
+        "A deterministic layer of a continuous input has infinite I(X;T); the reading shows the resolution of the "
+        "samples, not compression. Set noise_std to measure I(X; T + sigma Z)."
+    )
+    DATA_PROCESSING = (
+        "The estimate exceeds that of a layer it should be bounded by, beyond error bars, which no chain of layers can "
+        "do. One of the two is biased, unless connections skip layers."
+    )
 
     @property
     def label(self) -> str:
         """Short lower-case name, as written into history rows."""
         return self.name.lower()
+
+    @property
+    def is_doubt(self) -> bool:
+        """Whether it casts doubt on the value; figures draw such points hollow. The others are remarks."""
+        return self not in (Flag.CONSTANT, Flag.SINGLETONS, Flag.FEW_PER_CLASS, Flag.DEAD_UNITS, Flag.WITHIN_NULL)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +85,8 @@ class MutualInformation:
     """One estimate of mutual information, with what is needed to judge it.
 
     Attributes:
-        mi: null-debiased estimate, ``raw - null_mean``, in ``unit``. Signed, never clipped.
+        mi: null-debiased estimate, ``raw - null_mean``, in ``unit``. Signed, never clipped. The mixture estimator,
+            which has no null, is debiased by 1/n extrapolation instead: ``2 raw - half``.
         raw: estimate before debiasing, in ``unit``.
         null: shape (P,), the estimates with y permuted, in ``unit``; empty if no permutation was asked for.
         null_mean: mean of ``null``, 0 if it is empty.
@@ -52,6 +103,10 @@ class MutualInformation:
         flags: reasons to read the estimate with care.
         n_completed: rows, over the estimate and its permutations, that reached beyond the neighbour table and were
             completed exactly.
+        half: mean of the estimates on halves of the samples, in ``unit``; NaN if it was not made. How far it lies
+            from ``raw`` says how much the estimate still moves with n.
+        bounds: lower and upper bound on the true value, in ``unit``, where the estimator has them; else None.
+        reason: why this estimator was chosen, and what the value means with it; empty where there was no choice.
     """
 
     mi: float
@@ -69,3 +124,6 @@ class MutualInformation:
     intrinsic_dim: float
     flags: tuple[Flag, ...] = ()
     n_completed: int = 0
+    half: float = math.nan
+    bounds: tuple[float, float] | None = None
+    reason: str = ""

@@ -1,0 +1,126 @@
+r"""Usable information: a lower bound on I(T;Y) that a simple decoder, fitted on other samples, attains.
+
+The total information of a layer hardly moves in training, since a one-to-one layer holds all of I(X;Y) from the first
+step. What training changes is how much of it a simple reader gets out (Xu et al. 2020, arXiv:2002.10689, call it
+V-information). The decoder is linear: ridge regression for continuous targets, multinomial logistic regression for
+classes, cross-fitted, so that a sample is only ever read by a decoder that has not seen it.
+
+Why it is a lower bound. For any conditional density q(y|t), with q(y) = E_T q(y|t) the marginal it implies,
+
+.. math:: I(T;Y) - E \log \frac{q(Y|T)}{q(Y)} = KL(p(y|t)\,\|\,q(y|t)) - KL(p(y)\,\|\,q(y)) \ge 0
+
+because the divergence of joint distributions is at least that of their marginals. No entropy of Y has to be estimated,
+so no error of such an estimate can lift the bound above the truth. With q(y) the mean over finitely many samples, the
+sample itself among them, the expectation stays below I(T;Y) (Poole et al. 2019, arXiv:1905.06922). The familiar
+h(Y) - 1/2 log(2 pi e MSE) is the same bound with the Gaussian q and less: it lacks KL(p(y) || q(y)).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mi_callback.estimation.decoders import logistic_probabilities, ridge_predictions
+
+__all__ = ["usable_information"]
+
+_MARGINAL_SAMPLES = 2_048  # predictions that a marginal q(y) is averaged over: a bound of log 2048 = 11 bits
+_MAX_TARGETS = 16  # a target of more dimensions is read through its leading principal components
+_GUARD = 0.01  # share of the marginal mixed into q(y|t): a wild prediction costs at most log 100, all others .015 bits
+
+
+def usable_information(
+    activations: ArrayLike, target: ArrayLike, *, discrete: bool, n_folds: int = 5, seed: int = 0
+) -> NDArray[np.float64]:
+    """Local values of the information a held-out linear decoder gets out of T about Y, in nats.
+
+    Their mean is the estimate, signed: a decoder that has learnt nothing comes out around zero on either side. Their
+    standard deviation over sqrt(n) is its standard error.
+
+    Args:
+        activations: shape (n,) or (n, d), the layer T.
+        target: shape (n,) or (n, e) if continuous; (n,) or (n, 1) labels if ``discrete``.
+        discrete: whether Y is a class.
+        n_folds: number of parts the samples are cut into; each is read by a decoder fitted on the others.
+        seed: seeds the cut into folds.
+
+    Returns:
+        Shape (n,).
+
+    Raises:
+        ValueError: if there are fewer than two samples a fold, or lengths differ.
+    """
+    t, y = np.asarray(activations, dtype=np.float64), np.asarray(target)
+    t, y = t.reshape(len(t), -1), y.reshape(len(y), -1)
+    if len(t) != len(y):
+        raise ValueError(f"target: expected {len(t)} samples, as many as the activations have, got {len(y)}.")
+    if len(t) < 2 * n_folds:
+        raise ValueError(f"activations: expected at least {2 * n_folds} samples for {n_folds} folds, got {len(t)}. "
+                         "Gather more samples.")
+    rng = np.random.default_rng(seed)
+    if discrete:
+        labels = np.unique(y[:, 0], return_inverse=True)[1].reshape(-1)
+        return _from_classes(t, labels, n_folds, rng)
+    return _from_values(t, y.astype(np.float64), n_folds, rng)
+
+
+def _folds(n: int, n_folds: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Shape (n,), the fold of each sample; folds differ in size by one at most."""
+    return rng.permutation(np.arange(n) % n_folds)
+
+
+def _from_classes(
+    t: NDArray[np.float64], labels: NDArray[np.intp], n_folds: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """H(Y) minus the held-out cross entropy, sample by sample, in nats.
+
+    The plug-in H(Y) falls short of the true one by (K - 1) / 2n, on the safe side.
+    """
+    n = len(labels)
+    frequency = np.bincount(labels) / n
+    own = logistic_probabilities(t, labels, _folds(n, n_folds, rng))[np.arange(n), labels]
+    prior = frequency[labels]
+    return np.asarray(np.log((1 - _GUARD) * own / prior + _GUARD))
+
+
+def _from_values(
+    t: NDArray[np.float64], y: NDArray[np.float64], n_folds: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """log q(y|t) / q(y) sample by sample, in nats, q a Gaussian around the prediction of a cross-fitted ridge."""
+    spread = y.std(axis=0)
+    y = (y[:, spread > 0] - y[:, spread > 0].mean(axis=0)) / spread[spread > 0]
+    n = len(y)
+    if y.shape[1] > _MAX_TARGETS:  # a function of Y: the bound stays one, and the residuals' covariance estimable
+        y = y @ np.linalg.svd(y, full_matrices=False)[2][:_MAX_TARGETS].T
+    if not y.shape[1]:
+        return np.zeros(n)  # a constant target: there is nothing to know
+    folds = _folds(n, n_folds, rng)
+    local = np.empty(n)
+    others = rng.permutation(n)[:_MARGINAL_SAMPLES]
+    listed = np.zeros(n, dtype=bool)
+    listed[others] = True
+    for fold in range(n_folds):
+        held = np.flatnonzero(folds == fold)
+        predicted, residual_covariance = ridge_predictions(t, y, folds != fold)
+        whiten = np.linalg.inv(np.linalg.cholesky(residual_covariance)).T
+        p, z = predicted @ whiten, y[held] @ whiten
+        own = -0.5 * ((z - p[held]) ** 2).sum(axis=1)
+        local[held] = own - _log_mean_density(z, own, p[others], listed[held])
+    return np.asarray(np.log((1 - _GUARD) * np.exp(local) + _GUARD))
+
+
+def _log_mean_density(
+    z: NDArray[np.float64], own: NDArray[np.float64], p: NDArray[np.float64], listed: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """log of the mean over samples of exp(-|z_i - p_j|^2 / 2), sample i itself always among them; shape (len(z),)."""
+    if z.shape[1] == 1:  # a difference costs less than a product, and does not cancel
+        exponent = (z.astype(np.float32) - p.astype(np.float32).T) ** 2
+        exponent *= np.float32(-0.5)
+    else:
+        exponent = z @ p.T
+        exponent -= 0.5 * (p * p).sum(axis=1)
+        exponent -= 0.5 * (z * z).sum(axis=1)[:, None]
+    top = np.maximum(exponent.max(axis=1), own)
+    exponent -= top[:, None].astype(exponent.dtype)
+    total = np.exp(exponent, out=exponent).sum(axis=1, dtype=np.float64) + np.where(listed, 0.0, np.exp(own - top))
+    return np.asarray(top + np.log(total / (len(p) + ~listed)))
