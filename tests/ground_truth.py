@@ -57,7 +57,7 @@ def _normal_entropy(scale: float) -> float:
 
 
 def entropy_on_grid(density: Array, step: float) -> Array:
-    """Differential entropy in nats of densities (..., g) on an equidistant grid (trapezium rule, exact to 1e-10 when smooth)."""
+    """Differential entropy in nats of densities (..., g) on an equidistant grid (trapezium rule)."""
     positive = np.where(density > 0, density, 1.0)
     return -np.sum(density * np.log(positive), axis=-1) * step
 
@@ -185,7 +185,9 @@ class ReluAtom:
         # U | Y = y is normal with mean y / spread^2 and deviation noise / spread.
         below = 0.5 * (1 + erf(-grid / (spread * self.noise) / np.sqrt(2)))
         lower_half = 2 * below * _normal_density(grid, spread)
-        return _normal_entropy(spread) - 0.5 * float(entropy_on_grid(lower_half, step)) - 0.5 * _normal_entropy(self.noise)
+        return (
+            _normal_entropy(spread) - 0.5 * float(entropy_on_grid(lower_half, step)) - 0.5 * _normal_entropy(self.noise)
+        )
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
         u = rng.standard_normal(n)
@@ -226,7 +228,9 @@ class NoisyNeuron:
     @property
     def mutual_information(self) -> float:
         centres = np.tanh(self.w * np.array([-3.0, -1.0, 1.0, 3.0]) + self.b)
-        grid, step = np.linspace(-1 - 12 * self.beta, 1 + 12 * self.beta, int(40 * (2 / self.beta + 24)) + 1, retstep=True)
+        grid, step = np.linspace(
+            -1 - 12 * self.beta, 1 + 12 * self.beta, int(40 * (2 / self.beta + 24)) + 1, retstep=True
+        )
         mixture = np.mean([_normal_density(grid - c, self.beta) for c in centres], axis=0)
         return float(entropy_on_grid(mixture, step)) - _normal_entropy(self.beta)
 

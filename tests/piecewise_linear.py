@@ -1,7 +1,8 @@
 """The regression with known truth: Y = X^2 - X - 1 + 0.2 E, and what a ReLU network's layers hold of it.
 
 A ReLU network of a one-dimensional input is piecewise linear, so that I(T;Y) of a layer follows from its knots:
-I(T;Y) = I(X;Y) - I(X;Y|T), and I(X;Y|T = t) is zero wherever one x alone is mapped to t. Imports nothing of the package.
+I(T;Y) = I(X;Y) - I(X;Y|T), and I(X;Y|T = t) is zero wherever one x alone is mapped to t. Nothing of the package
+is imported here.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ __all__ = ["QuadraticRegression", "relu_network"]
 Array = NDArray[np.float64]
 
 
-def relu_network(weights: Sequence[Array], biases: Sequence[Array], low: float, high: float) -> list[tuple[Array, Array]]:
+def relu_network(
+    weights: Sequence[Array], biases: Sequence[Array], low: float, high: float
+) -> list[tuple[Array, Array]]:
     """Each layer of a ReLU network of one input as a piecewise linear map of x.
 
     Args:
@@ -157,6 +160,8 @@ class QuadraticRegression:
             shares = np.broadcast_to(density / density.sum(), x.shape)
             gain = np.empty(len(t))
             for block in np.array_split(np.arange(len(t)), max(1, len(t) // 500)):
-                gain[block] = entropy_on_grid(self._mixture(x[block], shares[block]), self.noise / 12) - self._noise_entropy
+                gain[block] = (
+                    entropy_on_grid(self._mixture(x[block], shares[block]), self.noise / 12) - self._noise_entropy
+                )
             lost += float(density.sum() * weight_t @ gain)
         return lost

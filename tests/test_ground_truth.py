@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -103,7 +105,7 @@ def test_relu_network_is_reproduced_between_its_knots():
     """Evidence: the network itself, evaluated at random points."""
     rng = np.random.default_rng(3)
     sizes = (1, 8, 8, 8, 1)
-    weights = [rng.standard_normal((b, a)) / np.sqrt(a) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    weights = [rng.standard_normal((b, a)) / np.sqrt(a) for a, b in pairwise(sizes)]
     biases = [rng.standard_normal(b) * 0.5 for b in sizes[1:]]
     x = rng.uniform(-3, 3, 500)
     activations = x[:, None]

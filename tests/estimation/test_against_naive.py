@@ -47,7 +47,9 @@ def test_as_few_samples_as_possible(n):
     """Evidence: oracle, at n = k + 2 and just above."""
     x, y = np.random.default_rng(n).standard_normal((2, n))
     expected = naive.mutual_information(x, y)
-    assert mutual_information(x, y, space="scores", unit="nats", n_permutations=0).raw == pytest.approx(expected, abs=1e-3)
+    assert mutual_information(x, y, space="scores", unit="nats", n_permutations=0).raw == pytest.approx(
+        expected, abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("space", ["raw", "scores"])
