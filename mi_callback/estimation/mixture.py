@@ -8,6 +8,7 @@ neighbours: I = h(mixture) - h(noise), with the mixture's density summed over al
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -103,7 +104,7 @@ def _with_control(local: NDArray[np.float64], excess: NDArray[np.float64]) -> ND
     return np.asarray(local - slope * excess)
 
 
-def _dtype_for(*arrays: NDArray[np.float64]) -> type:
+def _dtype_for(*arrays: NDArray[np.float64]) -> type[np.float32] | type[np.float64]:
     """float32 where its rounding of squared distances is harmless, else float64."""
     largest = max(float(np.einsum("ij,ij->i", a, a).max()) for a in arrays)
     return np.float32 if largest < _FLOAT32_LIMIT else np.float64
@@ -112,17 +113,17 @@ def _dtype_for(*arrays: NDArray[np.float64]) -> type:
 def _log_kernel_sums(
     points: NDArray[np.float64], centres: NDArray[np.float64], weights: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """log sum_j w_j exp(-|t_i - s_j|^2 / 2) for each column of weights and for their total; shape (n, 3).
+    """Log of sum_j w_j exp(-|t_i - s_j|^2 / 2) for each column of weights and for their total; shape (n, 3).
 
     Row by row the largest term is taken out first, so that no sum is lost to underflow.
     """
     dtype = _dtype_for(points, centres)
-    c = centres.astype(dtype)
+    c: NDArray[np.floating[Any]] = centres.astype(dtype)
     w = weights.astype(dtype)
     half_norms = 0.5 * np.einsum("ij,ij->i", c, c)
     out = np.empty((len(points), 3))
     step = max(1, _BLOCK_BYTES // (len(c) * c.itemsize))
-    block = np.empty((min(step, len(points)), len(c)), dtype=dtype)
+    block: NDArray[np.floating[Any]] = np.empty((min(step, len(points)), len(c)), dtype=dtype)
     for start in range(0, len(points), step):
         t = points[start : start + step].astype(dtype)
         kernel = np.matmul(t, c.T, out=block[: len(t)])
@@ -141,13 +142,13 @@ def _log_kernel_sums(
 def _pairwise_bounds(centres: NDArray[np.float64], counts: NDArray[np.intp]) -> tuple[float, float]:
     """Kolchinsky & Tracey's bounds: -E log E exp(-D), with D = |s_i - s_j|^2 / 8 (lower) and / 2 (upper), in nats."""
     dtype = _dtype_for(centres)
-    c = (centres / 2).astype(dtype)  # exp(-|s_i - s_j|^2 / 8) = exp(-|c_i - c_j|^2 / 2), and its fourth power
+    c: NDArray[np.floating[Any]] = (centres / 2).astype(dtype)  # exp(-|s_i - s_j|^2 / 8) = exp(-|c_i - c_j|^2 / 2), and its fourth power
     p = counts / counts.sum()
     w = p.astype(dtype)
     half_norms = 0.5 * np.einsum("ij,ij->i", c, c)
     lower = upper = 0.0
     step = max(1, _BLOCK_BYTES // (len(c) * c.itemsize))
-    block = np.empty((min(step, len(c)), len(c)), dtype=dtype)
+    block: NDArray[np.floating[Any]] = np.empty((min(step, len(c)), len(c)), dtype=dtype)
     for start in range(0, len(c), step):
         rows = c[start : start + step]
         kernel = np.matmul(rows, c.T, out=block[: len(rows)])

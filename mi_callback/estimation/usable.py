@@ -86,7 +86,7 @@ def _from_classes(
 def _from_values(
     t: NDArray[np.float64], y: NDArray[np.float64], n_folds: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """log q(y|t) / q(y) sample by sample, in nats, q a Gaussian around the prediction of a cross-fitted ridge."""
+    """Local log q(y|t) / q(y) in nats, q a Gaussian around the prediction of a cross-fitted ridge."""
     spread = y.std(axis=0)
     y = (y[:, spread > 0] - y[:, spread > 0].mean(axis=0)) / spread[spread > 0]
     n = len(y)
@@ -112,7 +112,7 @@ def _from_values(
 def _log_mean_density(
     z: NDArray[np.float64], own: NDArray[np.float64], p: NDArray[np.float64], listed: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """log of the mean over samples of exp(-|z_i - p_j|^2 / 2), sample i itself always among them; shape (len(z),)."""
+    """Log of the mean over samples of exp(-|z_i - p_j|^2 / 2), sample i itself always among them; shape (len(z),)."""
     if z.shape[1] == 1:  # a difference costs less than a product, and does not cancel
         exponent = (z.astype(np.float32) - p.astype(np.float32).T) ** 2
         exponent *= np.float32(-0.5)

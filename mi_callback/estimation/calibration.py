@@ -1,0 +1,160 @@
+"""Calibration on demand: what does this estimator read, at this size, of an information that is known?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.integrate import quad_vec
+from scipy.optimize import brentq
+from scipy.special import entr, ndtr, ndtri
+
+from mi_callback.estimation.ceilings import per_nat
+from mi_callback.estimation.measure import Estimator, Variable
+from mi_callback.estimation.records import MutualInformation, Unit
+
+__all__ = ["Calibration", "calibrate", "class_surrogate", "gaussian_surrogate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What an estimator reads of a known information, on samples of the same number, width and spectrum.
+
+    Attributes:
+        truth: exact information of the surrogate, in ``unit``.
+        reads: what the estimator reads of it, debiased.
+        stderr: standard error of the reading.
+        n_samples: number of samples.
+        n_features: number of features of the layer.
+        unit: "bits" or "nats".
+    """
+
+    truth: float
+    reads: float
+    stderr: float
+    n_samples: int
+    n_features: int
+    unit: Unit
+
+    def __str__(self) -> str:
+        return (f"At {self.n_samples} samples of {self.n_features} features this estimator reads {self.reads:.2f} of "
+                f"{self.truth:.2f} {self.unit}.")
+
+
+def calibrate(
+    estimator: Estimator, activations: ArrayLike, partner: ArrayLike, *, discrete: bool = False,
+    truth: float | None = None, seed: int = 0,
+) -> Calibration:
+    """Measure a Gaussian surrogate of a layer, of known information, by the path the layer itself takes.
+
+    The surrogate shares number of samples, width and covariance with the layer, and the partner's too. It is Gaussian:
+    a layer on a curved manifold is easier, one with heavy tails harder than it.
+
+    Args:
+        estimator: the estimator to calibrate.
+        activations: shape (n,) or (n, d), the layer T.
+        partner: shape (n,) or (n, e), X or Y; labels of shape (n,) if ``discrete``.
+        discrete: whether the partner is a class.
+        truth: information of the surrogate, in the estimator's unit. None for what the estimator reads of the real
+            pair, but at least .1 bits: the question is then whether a reading like that one can be believed.
+        seed: seeds the surrogate.
+    """
+    t = np.asarray(activations, dtype=np.float64)
+    t = t.reshape(len(t), -1)
+    if truth is None:
+        reading = estimator.estimate(Variable(t, name="activations"),
+                                     Variable(partner, discrete=discrete, name="partner"))
+        truth = max(reading.mi, 0.1 * math.log(2) * per_nat(estimator.unit))
+    nats = truth / per_nat(estimator.unit)
+    rng = np.random.default_rng(seed)
+    if discrete:
+        x, y, nats = class_surrogate(t, np.asarray(partner).reshape(-1), nats, rng)
+    else:
+        y = np.asarray(partner, dtype=np.float64)
+        x, y = gaussian_surrogate(t, y.reshape(len(y), -1), nats, rng)
+    reading: MutualInformation = estimator.estimate(Variable(x, name="surrogate layer"),
+                                                    Variable(y, discrete=discrete, name="surrogate partner"))
+    return Calibration(nats * per_nat(reading.unit), reading.mi, reading.stderr, len(t), t.shape[1], reading.unit)
+
+
+def _factor(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """L with L L' the covariance of the samples, shape (d, r), r the rank."""
+    _, singular, turned = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
+    kept = singular > 1e-9 * singular.max(initial=0.0)
+    return np.asarray((turned[kept].T * singular[kept]) / np.sqrt(len(values)))
+
+
+def _directions(factor: NDArray[np.float64], r: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Orthonormal directions of the whitened cloud, random, but favouring those of large variance; shape (rank, r)."""
+    weights = np.sqrt((factor**2).sum(axis=0))[:, None]
+    return np.asarray(np.linalg.qr(weights * rng.standard_normal((factor.shape[1], r)))[0])
+
+
+def gaussian_surrogate(
+    t: NDArray[np.float64], partner: NDArray[np.float64], information: float, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A jointly Gaussian pair with the covariances of two samples and a known information.
+
+    All r = min(ranks) canonical correlations are equal: I = -r/2 log(1 - rho^2).
+
+    Args:
+        t: shape (n, d), not constant.
+        partner: shape (n, e), not constant.
+        information: information of the pair, in nats.
+        rng: source of randomness.
+
+    Returns:
+        Samples of shapes (n, d) and (n, e).
+    """
+    lt, ly = _factor(t), _factor(partner)
+    if not (lt.size and ly.size):
+        raise ValueError("activations: expected samples that vary on both sides, got a constant. A constant layer has "
+                         "no information to calibrate on.")
+    r = min(lt.shape[1], ly.shape[1])
+    rho = math.sqrt(-math.expm1(-2 * information / r))
+    zt = rng.standard_normal((len(t), lt.shape[1]))
+    zy = rng.standard_normal((len(t), ly.shape[1]))
+    shared_t, shared_y = _directions(lt, r, rng), _directions(ly, r, rng)
+    zy += (rho * (zt @ shared_t) + (math.sqrt(1 - rho**2) - 1) * (zy @ shared_y)) @ shared_y.T
+    return zt @ lt.T, zy @ ly.T
+
+
+def class_surrogate(
+    t: NDArray[np.float64], labels: NDArray[np.generic], information: float, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.intp], float]:
+    """A Gaussian layer and classes with the given frequencies, of known information.
+
+    The class is the quantile bin of a noisy copy, of correlation rho, of one direction of the layer; the information
+    is one integral, exact to 1e-6 nats.
+
+    Args:
+        t: shape (n, d), not constant.
+        labels: shape (n,).
+        information: wanted information in nats; near H(Y) as much of it as a correlation of .99999 gives.
+        rng: source of randomness.
+
+    Returns:
+        The layer, shape (n, d); the classes, shape (n,); and the exact information, in nats.
+    """
+    factor = _factor(t)
+    frequency = np.unique(labels, return_counts=True)[1] / len(labels)
+    cuts = ndtri(np.cumsum(frequency)[:-1])
+
+    def exact(rho: float) -> float:
+        spread = math.sqrt(1 - rho**2)
+
+        def conditional_entropy(u: float) -> float:
+            below = np.concatenate([[0.0], ndtr((cuts - rho * u) / spread), [1.0]])
+            return float(entr(np.diff(below)).sum() * math.exp(-u * u / 2) / math.sqrt(2 * math.pi))
+
+        conditional = quad_vec(conditional_entropy, -9, 9, epsabs=1e-8, limit=2_000)[0]
+        return float(entr(frequency).sum() - conditional)
+
+    top = 0.99999
+    rho = top if exact(top) <= information else brentq(lambda r: exact(r) - information, 0, top, xtol=1e-7)
+    z = rng.standard_normal((len(t), factor.shape[1]))
+    u = z @ _directions(factor, 1, rng)[:, 0]
+    noisy = rho * u + math.sqrt(1 - rho**2) * rng.standard_normal(len(t))
+    return z @ factor.T, np.searchsorted(cuts, noisy), exact(rho)

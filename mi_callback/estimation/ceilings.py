@@ -1,0 +1,97 @@
+"""What bounds an estimate from above: the data, and the number of samples."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import digamma
+
+from mi_callback.estimation.entropy import entropy
+from mi_callback.estimation.records import MutualInformation, Unit
+
+__all__ = ["Ceilings", "ceilings", "ksg_limit", "per_nat"]
+
+
+def per_nat(unit: Unit) -> float:
+    """What one nat is in ``unit``."""
+    return 1 / math.log(2) if unit == "bits" else 1.0
+
+
+def ksg_limit(n: int, k: int) -> float:
+    """psi(n) - psi(k) in nats: what the estimator of Kraskov et al. reads where x and y are the same.
+
+    Kraskov, Stoegbauer & Grassberger 2004, doi:10.1103/PhysRevE.69.066138.
+    """
+    return float(digamma(n) - digamma(k))
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """Upper limits of a run, in ``unit``.
+
+    Attributes:
+        information: I(X;Y), which no I(T;Y) exceeds (data processing); NaN if it was not measured.
+        information_stderr: its standard error.
+        target_entropy: H(Y) of a discrete target; NaN for a continuous one.
+        log_n: the entropy of n samples that are all different, which no sum over samples exceeds.
+        estimator_limit: psi(n) - psi(k), which no KSG estimate exceeds.
+        unit: "bits" or "nats".
+    """
+
+    information: float
+    information_stderr: float
+    target_entropy: float
+    log_n: float
+    estimator_limit: float
+    unit: Unit
+
+    def of_target(self) -> tuple[float, float]:
+        """The lowest limit on I(T;Y) and its standard error; infinity if there is none.
+
+        H(Y) is known better than I(X;Y), so it counts where the two are within two standard errors.
+        """
+        information = math.inf if math.isnan(self.information) else self.information
+        stderr = 0.0 if math.isnan(self.information_stderr) else self.information_stderr
+        if not math.isnan(self.target_entropy) and self.target_entropy <= information + 2 * stderr:
+            return self.target_entropy, 0.0
+        return information, stderr
+
+    def named(self) -> dict[str, tuple[float, float]]:
+        """Finite limits by the name under which figures draw them, each with its standard error (NaN if exact)."""
+        limits = {
+            "I(X;Y)": (self.information, self.information_stderr),
+            "H(Y)": (self.target_entropy, math.nan),
+            "log n": (self.log_n, math.nan),
+            "psi(n) - psi(k)": (self.estimator_limit, math.nan),
+        }
+        return {name: limit for name, limit in limits.items() if math.isfinite(limit[0])}
+
+
+def ceilings(n: int, k: int, unit: Unit, *, information: MutualInformation | None = None,
+             labels: ArrayLike | None = None) -> Ceilings:
+    """Put together the limits of a run.
+
+    Args:
+        n: number of samples.
+        k: number of neighbours.
+        unit: unit of the result.
+        information: an estimate of I(X;Y), in the same unit. Left out of the limits if it is in doubt itself, since an
+            estimate that is too low would accuse the layers.
+        labels: shape (n,), a discrete target.
+    """
+    scale = per_nat(unit)
+    if information is not None and information.unit != unit:
+        raise ValueError(f"information: expected an estimate in {unit}, got {information.unit}.")
+    if information is not None and any(flag.is_doubt for flag in information.flags):
+        information = None
+    return Ceilings(
+        information=math.nan if information is None else information.mi,
+        information_stderr=math.nan if information is None else information.stderr,
+        target_entropy=math.nan if labels is None else float(np.mean(entropy(labels))) * scale,
+        log_n=math.log(n) * scale,
+        estimator_limit=ksg_limit(n, k) * scale,
+        unit=unit,
+    )

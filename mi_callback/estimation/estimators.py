@@ -1,0 +1,221 @@
+"""Mutual information read off a neighbour table: local values per sample, and means under permutations, in nats.
+
+Continuous targets: Kraskov, Stoegbauer & Grassberger (2004), first estimator (doi:10.1103/PhysRevE.69.066138, eq. 8).
+Class labels: Ross (2014), doi:10.1371/journal.pone.0087357. Coincident samples: Gao et al. (2017), arXiv:1709.06212.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import digamma
+
+from mi_callback.estimation import kernels
+from mi_callback.estimation.neighbors import NeighborTable
+from mi_callback.estimation.parallel import run_in_threads
+from mi_callback.estimation.targets import LabelTarget, ScalarTarget, Target
+
+__all__ = ["Reading", "read_table"]
+
+_BATCH = 32  # permutations at once: bounds memory and keeps a row chunk in cache
+_CHUNK = 256  # rows a task; also the grouping of sums, so that they do not depend on the number of threads
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """What a table and a target say, in nats.
+
+    Attributes:
+        local: shape (n,): the terms whose mean is the estimate.
+        null: shape (P,): estimates under the permutations.
+        n_completed: rows that reached beyond a table and were completed exactly.
+    """
+
+    local: NDArray[np.float64]
+    null: NDArray[np.float64]
+    n_completed: int
+
+
+def read_table(
+    table: NeighborTable, target: Target, k: int, permutations: NDArray[np.int32] | None = None
+) -> Reading:
+    """Estimate the mutual information of a table's samples and a target.
+
+    Args:
+        table: neighbours of n samples.
+        target: what goes with each; under a permutation p sample i is paired with ``target[p[i]]``. Every class of a
+            LabelTarget has two members at least.
+        k: number of neighbours, less than n.
+        permutations: shape (P, n).
+    """
+    n = table.n_samples
+    identity = np.arange(n, dtype=np.int32)[None]
+    everything = identity if permutations is None else np.concatenate([identity, permutations])
+    psi = np.concatenate([[np.nan], digamma(np.arange(1, n + 2))])
+    local = np.empty(n)
+    means = np.empty(len(everything))
+    completed = 0
+    for at in range(0, len(everything), _BATCH):
+        batch = np.ascontiguousarray(everything[at : at + _BATCH], dtype=np.int32)
+        scanned = local if at == 0 else np.empty(n)
+        if isinstance(target, ScalarTarget):
+            scan, complete = _scalar(table, target, k, psi, batch)
+        elif isinstance(target, LabelTarget):
+            scan, complete = _labels(table, target, k, psi, batch)
+        else:
+            scan, complete = _table(table, target, k, psi, batch)
+        pending = np.empty(batch.shape, np.float32)
+        sums = np.empty((-(-n // _CHUNK), len(batch)))
+        run_in_threads(
+            lambda start, stop, scan=scan, scanned=scanned, sums=sums, pending=pending: scan(
+                start, stop, scanned, sums[start // _CHUNK], pending
+            ),
+            n,
+            _CHUNK,
+        )
+        total = sums.sum(axis=0)
+        which, rows = np.nonzero(pending >= 0)
+        if len(rows):
+            terms = complete(which, rows, pending[which, rows])
+            total += np.bincount(which, weights=terms, minlength=len(batch))
+            scanned[rows[which == 0]] = terms[which == 0]
+            completed += len(rows)
+        means[at : at + len(batch)] = total / n + digamma(n)
+    # The mean of the local values is the estimate by the same sum as any permuted value: they compare exactly.
+    return Reading(local=local + digamma(n), null=means[1:], n_completed=completed)
+
+
+_Scan = Callable[[int, int, NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]], None]
+_Complete = Callable[[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]], NDArray[np.float64]]
+
+
+def _scalar(
+    table: NeighborTable, target: ScalarTarget, k: int, psi: NDArray[np.float64], batch: NDArray[np.int32]
+) -> tuple[_Scan, _Complete]:
+    line = target.values[target.order]
+    positions = target.positions[batch]
+    values = target.values[batch]
+
+    def scan(
+        start: int, stop: int, local: NDArray[np.float64], sums: NDArray[np.float64], pending: NDArray[np.float32]
+    ) -> None:
+        kernels.scan_scalar(
+            table.indices, table.distances, table.lengths, table.radii, table.atoms, values, positions, line,
+            target.atoms, psi, k, start, stop, local, sums, pending,
+        )  # fmt: skip
+
+    def complete(
+        which: NDArray[np.intp], rows: NDArray[np.intp], bounds: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        epsilon = np.empty(len(rows), np.float32)
+        nearer = np.empty(len(rows), np.int64)
+        joint = np.empty(len(rows), np.int64)
+        samples = np.empty_like(batch)
+        np.put_along_axis(samples, positions, np.arange(batch.shape[1], dtype=np.int32)[None], axis=1)
+
+        def finish(start: int, stop: int) -> None:
+            kernels.complete_scalar(
+                table.values, table.metric_code, which[start:stop], rows[start:stop], bounds[start:stop], positions,
+                line, samples, k, epsilon[start:stop], nearer[start:stop], joint[start:stop],
+            )  # fmt: skip
+
+        run_in_threads(finish, len(rows), _CHUNK)
+        return _terms(
+            table, rows, epsilon, joint, target.atoms[positions[which, rows]], nearer + 1, np.int64(k), psi
+        )
+
+    return scan, complete
+
+
+def _labels(
+    table: NeighborTable, target: LabelTarget, k: int, psi: NDArray[np.float64], batch: NDArray[np.int32]
+) -> tuple[_Scan, _Complete]:
+    codes = target.codes[batch]
+
+    def scan(
+        start: int, stop: int, local: NDArray[np.float64], sums: NDArray[np.float64], pending: NDArray[np.float32]
+    ) -> None:
+        kernels.scan_labels(
+            table.indices, table.distances, table.lengths, table.radii, table.atoms, codes, target.sizes, psi, k,
+            start, stop, local, sums, pending,
+        )  # fmt: skip
+
+    def complete(
+        which: NDArray[np.intp], rows: NDArray[np.intp], _bounds: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        epsilon = np.empty(len(rows), np.float32)
+        joint = np.empty(len(rows), np.int64)
+        members = np.argsort(codes, axis=1, kind="stable").astype(np.int32)
+        starts = np.concatenate([[0], np.cumsum(target.sizes)])
+
+        def finish(start: int, stop: int) -> None:
+            kernels.complete_labels(
+                table.values, table.metric_code, which[start:stop], rows[start:stop], codes, members, starts, k,
+                epsilon[start:stop], joint[start:stop],
+            )  # fmt: skip
+
+        run_in_threads(finish, len(rows), _CHUNK)
+        sizes = target.sizes[codes[which, rows]]
+        return _terms(table, rows, epsilon, joint, sizes, sizes, np.minimum(k, sizes - 1), psi)
+
+    return scan, complete
+
+
+def _table(
+    table: NeighborTable, target: NeighborTable, k: int, psi: NDArray[np.float64], batch: NDArray[np.int32]
+) -> tuple[_Scan, _Complete]:
+    inverses = np.empty_like(batch)
+    np.put_along_axis(inverses, batch, np.arange(batch.shape[1], dtype=np.int32)[None], axis=1)
+
+    def scan(
+        start: int, stop: int, local: NDArray[np.float64], sums: NDArray[np.float64], pending: NDArray[np.float32]
+    ) -> None:
+        kernels.scan_table(
+            table.indices, table.distances, table.lengths, table.radii, table.atoms,
+            target.indices, target.distances, target.lengths, target.radii, target.atoms,
+            batch, inverses, psi, k, start, stop, np.full(table.n_samples, np.inf, np.float32), local, sums, pending,
+        )  # fmt: skip
+
+    def complete(
+        which: NDArray[np.intp], rows: NDArray[np.intp], bounds: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        epsilon = np.empty(len(rows), np.float32)
+        joint = np.empty(len(rows), np.int64)
+
+        def finish(start: int, stop: int) -> None:
+            kernels.complete_table(
+                table.values, table.metric_code, table.indices, table.distances, table.lengths, table.radii,
+                target.values, target.metric_code, target.indices, target.distances, target.lengths, target.radii,
+                batch, inverses, which[start:stop], rows[start:stop], bounds[start:stop], k, epsilon[start:stop],
+                joint[start:stop],
+            )  # fmt: skip
+
+        run_in_threads(finish, len(rows), _CHUNK)
+        partners = batch[which, rows]
+        nearer = target.count_nearer(partners, epsilon)
+        return _terms(table, rows, epsilon, joint, target.atoms[partners], nearer + 1, np.int64(k), psi)
+
+    return scan, complete
+
+
+def _terms(
+    table: NeighborTable,
+    rows: NDArray[np.intp],
+    epsilon: NDArray[np.float32],
+    joint: NDArray[np.int64],
+    y_atoms: NDArray[np.integer],
+    y_counts: NDArray[np.integer],
+    neighbors: NDArray[np.int64] | np.int64,
+    psi: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Terms of completed rows, from their radius and the counts on the side of the target."""
+    coincide = epsilon == 0
+    x_counts = table.count_nearer(rows, epsilon) + 1
+    return np.where(
+        coincide,
+        psi[joint] - psi[table.atoms[rows]] - psi[y_atoms],
+        psi[neighbors] - psi[np.maximum(x_counts, 1)] - psi[y_counts],
+    )

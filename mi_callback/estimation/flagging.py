@@ -1,0 +1,125 @@
+"""When an estimate is flagged: one function a source of evidence, each with its thresholds and where they come from."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mi_callback.estimation.ceilings import Ceilings, ksg_limit, per_nat
+from mi_callback.estimation.records import Flag, MutualInformation
+
+__all__ = ["flags_from_bound", "flags_from_ceilings", "flags_from_mixture", "flags_from_record", "flags_from_samples", "spaces_disagree",
+           "with_flags"]
+
+_SIGNIFICANT = 2.0  # standard errors, where one comparison is made
+_NEAR_LIMIT = math.log(2)  # nats
+_FAR_NEIGHBOUR = 1 / 3  # (k/n)^(1/id): how far the k-th neighbour is, as a share of the cloud's width
+_DRIFT = 0.24  # nats between n/2 and n; one-dimensional cases with n = 350 stay below at errors up to .25 bits
+_RELATIVE_DRIFT = 0.1
+_MIXTURE_DRIFT = 0.15  # nats; measured on Gaussian layers of 1 to 64 units, larger errors than .4 bits lie above
+_DEAD_SHARE = 0.1
+_DISAGREEMENT = 0.1  # nats, and a tenth of the larger value: what spaces differ by where all of them are right
+
+
+def with_flags(estimate: MutualInformation, *flags: Flag) -> MutualInformation:
+    """The estimate with further flags; none twice, in the order of ``Flag``."""
+    wanted = {*estimate.flags, *flags}
+    return dataclasses.replace(estimate, flags=tuple(flag for flag in Flag if flag in wanted))
+
+
+def flags_from_record(estimate: MutualInformation, *, partner_dim: float = math.nan) -> tuple[Flag, ...]:
+    """What an estimate by neighbours says against itself: saturation, dimension, drift, and the null band.
+
+    Args:
+        estimate: an estimate by "ksg", "ross" or "mixed".
+        partner_dim: intrinsic dimension of the second side, if known; the first side's is in the record.
+    """
+    e, nat = estimate, per_nat(estimate.unit)
+    flags = []
+    if e.estimator == "ksg" and e.raw > (ksg_limit(e.n_samples, e.k) - _NEAR_LIMIT) * nat:
+        flags.append(Flag.SATURATED)
+    dimension = max((d for d in (e.intrinsic_dim, partner_dim) if math.isfinite(d)), default=0.0)
+    fitted = e.space.startswith("supervised")  # distances there follow a few directions, whatever the cloud fills
+    if dimension > 0 and not fitted and (e.k / e.n_samples) ** (1 / dimension) > _FAR_NEIGHBOUR:
+        flags.append(Flag.DIMENSION)
+    drift, noise = abs(e.raw - e.half), 0.0 if math.isnan(e.stderr) else e.stderr
+    if drift > _DRIFT * nat + _SIGNIFICANT * noise or drift > max(
+        _RELATIVE_DRIFT * abs(e.raw), 0.05 * nat, 3 * noise
+    ):
+        flags.append(Flag.DRIFT)
+    if e.p_value is not None and e.p_value > 0.05 and len(e.null) >= 19:  # with fewer, p cannot reach .05
+        flags.append(Flag.WITHIN_NULL)
+    return tuple(flags)
+
+
+def flags_from_mixture(estimate: MutualInformation, *, is_enumerable: bool, drift_stderr: float) -> tuple[Flag, ...]:
+    """What the mixture estimator says against itself: near log n, or still moving with n.
+
+    Args:
+        estimate: an estimate by "mixture".
+        is_enumerable: whether the sample shows all inputs there are; the sum over samples is then the true one.
+        drift_stderr: standard error of ``raw - half``, in the estimate's unit.
+    """
+    if is_enumerable:
+        return ()
+    nat, flags = per_nat(estimate.unit), []
+    if estimate.raw > (math.log(estimate.n_samples) - _NEAR_LIMIT) * nat:
+        flags.append(Flag.SATURATED)
+    if abs(estimate.raw - estimate.half) > _MIXTURE_DRIFT * nat + _SIGNIFICANT * drift_stderr:
+        flags.append(Flag.DRIFT)
+    return tuple(flags)
+
+
+def flags_from_ceilings(estimate: MutualInformation, ceilings: Ceilings) -> tuple[Flag, ...]:
+    """Whether an estimate of I(T;Y) lies above what the data allow, beyond error bars."""
+    limit, stderr = ceilings.of_target()
+    own = 0.0 if math.isnan(estimate.stderr) else estimate.stderr
+    return (Flag.ABOVE_CEILING,) if estimate.mi > limit + _SIGNIFICANT * math.hypot(own, stderr) else ()
+
+
+def flags_from_bound(estimate: MutualInformation, bound: float, bound_stderr: float) -> tuple[Flag, ...]:
+    """Whether an estimate lies below a lower bound measured on the same samples, beyond error bars.
+
+    Args:
+        estimate: an estimate of the total information.
+        bound: usable information, in the same unit.
+        bound_stderr: its standard error.
+    """
+    own = 0.0 if math.isnan(estimate.stderr) else estimate.stderr
+    gap = bound - estimate.mi
+    return (Flag.BELOW_USABLE,) if gap > _SIGNIFICANT * math.hypot(own, bound_stderr) and gap > 0.05 * bound else ()
+
+
+def flags_from_samples(
+    activations: ArrayLike, target: ArrayLike | None = None, *, discrete: bool = False, k: int = 3
+) -> tuple[Flag, ...]:
+    """What the samples themselves warn of: dead units, and classes with too few members.
+
+    Args:
+        activations: shape (n,) or (n, d).
+        target: shape (n,) or (n, 1), the labels; looked at only if ``discrete``.
+        discrete: whether the target is a class.
+        k: number of neighbours.
+    """
+    t = np.asarray(activations)
+    t = t.reshape(len(t), -1)
+    flags = []
+    dead = np.count_nonzero(t.max(axis=0) == t.min(axis=0))
+    if _DEAD_SHARE * t.shape[1] <= dead < t.shape[1]:  # all of them: that is Flag.CONSTANT
+        flags.append(Flag.DEAD_UNITS)
+    if discrete and target is not None:
+        counts = np.unique(np.asarray(target), return_counts=True)[1]
+        if len(counts) > 1 and counts.min() < 3 * k:
+            flags.append(Flag.FEW_PER_CLASS)
+    return tuple(flags)
+
+
+def spaces_disagree(a: MutualInformation, b: MutualInformation) -> tuple[Flag, ...]:
+    """Whether two estimates of the same information, in different spaces, differ beyond error bars and bias."""
+    noise = math.hypot(*(0.0 if math.isnan(e.stderr) else e.stderr for e in (a, b)))
+    gap = abs(a.mi - b.mi)
+    allowed = max(_SIGNIFICANT * noise, _DISAGREEMENT * per_nat(a.unit), _DISAGREEMENT * max(abs(a.mi), abs(b.mi)))
+    return (Flag.SPACES_DISAGREE,) if gap > allowed else ()

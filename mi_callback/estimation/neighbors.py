@@ -1,0 +1,247 @@
+"""The table of nearest neighbours that every estimate is read off: (n, d) values in, sorted rows out, by one FAISS pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from mi_callback.estimation import kernels
+from mi_callback.estimation.parallel import run_in_threads
+
+__all__ = ["Metric", "NeighborTable", "balance_rank", "default_width"]
+
+Metric = Literal["euclidean", "chebyshev"]
+
+_BLOCK_BYTES = 2**26  # distances held at once
+_CHUNK = 128  # rows a task
+_FEW_FEATURES = 4  # up to here differences are as quick as a matrix product, and exact
+_FLOAT64_FEATURES = 16  # up to here values are kept in float64: features on unlike scales would lose digits
+_PROBES = 256  # distances looked at to guess a row's radius
+
+
+def balance_rank(n_samples: int, k: int) -> int:
+    """Rank sqrt(k n) of the neighbour that sets the balanced scale: how far a scan goes under independence."""
+    return min(n_samples - 1, math.ceil(math.sqrt(k * n_samples)))
+
+
+def default_width(n_samples: int, k: int) -> int:
+    """Columns of a table in which nearly all scans end: 3 sqrt(k n), at least 64, at most n - 1."""
+    return min(n_samples - 1, max(64, math.ceil(3 * math.sqrt(k * n_samples))))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NeighborTable:
+    """Sorted nearest neighbours of n samples; m columns.
+
+    Attributes:
+        values: shape (n, d), centred; distances beyond the table are computed from them.
+        metric: "euclidean" or "chebyshev".
+        indices: shape (n, m), int32: neighbours of each sample in order of distance, itself left out.
+        distances: shape (n, m), float32, ascending.
+        lengths: shape (n,): entries of a row in use.
+        radii: shape (n,): every sample strictly nearer than this is listed.
+        farthest: shape (n,): no sample is farther than this.
+        atoms: shape (n,): number of samples that coincide with each, itself included.
+        first: shape (n,): the first of the samples that coincide with each.
+    """
+
+    values: NDArray[np.floating]
+    metric: Metric
+    indices: NDArray[np.int32]
+    distances: NDArray[np.float32]
+    lengths: NDArray[np.int32]
+    radii: NDArray[np.float32]
+    farthest: NDArray[np.float32]
+    atoms: NDArray[np.int32]
+    first: NDArray[np.int32]
+
+    @classmethod
+    def build(cls, values: NDArray[np.floating], width: int, metric: Metric = "euclidean") -> NeighborTable:
+        """Find the nearest neighbours of every sample.
+
+        Args:
+            values: shape (n, d), finite.
+            width: number of neighbours m to list, at most n - 1.
+            metric: "euclidean" or "chebyshev".
+        """
+        n, d = values.shape
+        width = min(width, n - 1)
+        # Medians keep the bulk of heavy-tailed features near zero, where floats are dense.
+        centred = np.ascontiguousarray(values - np.median(values, axis=0), dtype=np.float64)
+        table = cls(
+            values=centred if d <= _FLOAT64_FEATURES or metric == "chebyshev" else centred.astype(np.float32),
+            metric=metric,
+            indices=np.empty((n, width), np.int32),
+            distances=np.empty((n, width), np.float32),
+            lengths=np.empty(n, np.int32),
+            radii=np.empty(n, np.float32),
+            farthest=np.empty(n, np.float32),
+            atoms=np.empty(n, np.int32),
+            first=np.empty(n, np.int32),
+        )
+        if d == 1:
+            table._fill_from_line()
+        else:
+            table._fill_from_blocks()
+        return table
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples n."""
+        return len(self.lengths)
+
+    @property
+    def metric_code(self) -> int:
+        """The metric, as the kernels know it."""
+        return kernels.EUCLIDEAN if self.metric == "euclidean" else kernels.CHEBYSHEV
+
+    def typical_distance(self, rank: int) -> float:
+        """Median over the samples of the distance to the neighbour of a rank; 0 only if no two samples differ.
+
+        Where more than half of the samples have that many exact copies the mean over the other samples stands in.
+        """
+        column = self.distances[:, min(rank, self.indices.shape[1]) - 1].astype(np.float64)
+        typical = float(np.median(column))
+        if typical == 0:
+            positive = column[column > 0]
+            typical = float(positive.mean()) if positive.size else float(self.distances.max(initial=0))
+        return typical
+
+    def scaled(self, factor: float) -> NeighborTable:
+        """The same table with all distances multiplied by a positive factor."""
+        single = np.float32(factor)
+        return replace(
+            self,
+            values=self.values * self.values.dtype.type(factor),
+            distances=self.distances * single,
+            radii=self.radii * single,
+            farthest=self.farthest * single,
+        )
+
+    def restricted(self, rows: NDArray[np.integer]) -> NeighborTable:
+        """The table of a subset of the samples: the same rows, filtered. No search."""
+        local = np.full(self.n_samples, -1, np.int32)
+        local[rows] = np.arange(len(rows), dtype=np.int32)
+        indices = np.empty((len(rows), self.indices.shape[1]), np.int32)
+        distances = np.empty(indices.shape, np.float32)
+        lengths = np.empty(len(rows), np.int32)
+        run_in_threads(
+            lambda start, stop: kernels.restrict_rows(
+                rows[start:stop], local, self.indices, self.distances, self.lengths,
+                indices[start:stop], distances[start:stop], lengths[start:stop],
+            ),
+            len(rows), _CHUNK,
+        )  # fmt: skip
+        first = self.first[rows]
+        _, group, sizes = np.unique(first, return_inverse=True, return_counts=True)
+        leader = np.full(len(sizes), len(rows), np.int32)
+        np.minimum.at(leader, group, np.arange(len(rows), dtype=np.int32))
+        return replace(
+            self,
+            values=np.ascontiguousarray(self.values[rows]),
+            indices=indices,
+            distances=distances,
+            lengths=lengths,
+            radii=np.where(lengths == len(rows) - 1, np.float32(np.inf), self.radii[rows]),
+            farthest=self.farthest[rows],
+            atoms=sizes[group].astype(np.int32),
+            first=leader[group],
+        )
+
+    def count_nearer(self, rows: NDArray[np.integer], epsilon: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Number of samples strictly nearer to ``rows`` than ``epsilon`` (both (r,)), also beyond the table."""
+        counts = np.empty(len(rows), np.int64)
+        kernels.count_listed(self.distances, self.lengths, rows, epsilon, counts)
+        beyond = epsilon > self.radii[rows]
+        everyone = epsilon > self.farthest[rows]
+        counts[everyone] = self.n_samples - 1
+        wanted = np.flatnonzero(beyond & ~everyone)
+        if len(wanted):
+            # Coincident samples share their distances: one row serves them all.
+            sources = self.first[rows[wanted]]
+            order = np.argsort(sources, kind="stable")
+            distinct, starts = np.unique(sources[order], return_index=True)
+            starts = np.append(starts, len(order))
+            sorted_epsilon = epsilon[wanted][order]
+            found = np.empty(len(order), np.int64)
+            for at, block, slack in self._blocks(distinct):
+
+                def count(start: int, stop: int, at: int = at, block: NDArray[np.float32] = block,
+                          slack: NDArray[np.float32] = slack) -> None:  # fmt: skip
+                    kernels.count_nearer(
+                        block[start:stop], distinct[at + start : at + stop], self.values,
+                        np.append(slack[start:stop], slack[-1]), self.metric_code,
+                        starts[at + start : at + stop + 1], sorted_epsilon, found,
+                    )  # fmt: skip
+
+                run_in_threads(count, len(block), _CHUNK)
+            counts[wanted[order]] = found
+        return counts
+
+    def _fill_from_blocks(self) -> None:
+        n, width = self.indices.shape
+        probes = min(n, _PROBES)
+        probe = np.linspace(0, n - 1, probes).astype(np.int64)
+        expected = (width + 1) * probes / n
+        rank = math.ceil(expected + 1.5 * math.sqrt(expected))
+        for at, block, slack in self._blocks(np.arange(n)):
+
+            def select(start: int, stop: int, at: int = at, block: NDArray[np.float32] = block,
+                       slack: NDArray[np.float32] = slack) -> None:  # fmt: skip
+                kernels.select_neighbors(
+                    block[start:stop], np.arange(at + start, at + stop), self.values,
+                    np.append(slack[start:stop], slack[-1]), self.metric_code, probe, rank, self.indices,
+                    self.distances, self.lengths, self.radii, self.farthest, self.atoms, self.first,
+                )  # fmt: skip
+
+            run_in_threads(select, len(block), _CHUNK)
+
+    def _fill_from_line(self) -> None:
+        order = np.argsort(self.values[:, 0], kind="stable").astype(np.int32)
+        run_in_threads(
+            lambda start, stop: kernels.sorted_line_neighbors(
+                self.values, order, start, stop, self.indices, self.distances, self.lengths, self.radii, self.farthest
+            ),
+            self.n_samples,
+            _CHUNK,
+        )
+        _, first, group, sizes = np.unique(
+            self.values[:, 0], return_index=True, return_inverse=True, return_counts=True
+        )
+        self.atoms[:] = sizes[group]
+        self.first[:] = first[group]
+
+    def _blocks(self, rows: NDArray[np.integer]) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
+        """Approximate distances (Euclidean: squared) of blocks of rows to all samples, and bounds on their error.
+
+        Yields:
+            Position of the block's first row in ``rows``; shape (B, n) distances; shape (B + 1,) absolute error bounds of
+            the rows and, last, the bound relative to the distance.
+        """
+        n, d = self.values.shape
+        size = max(1, _BLOCK_BYTES // (4 * n))
+        if self.metric == "chebyshev" or d <= _FEW_FEATURES:
+            for at in range(0, len(rows), size):
+                chosen = rows[at : at + size]
+                block = np.empty((len(chosen), n), np.float32)
+                run_in_threads(
+                    lambda start, stop, chosen=chosen, block=block: kernels.distance_rows(
+                        self.values, chosen[start:stop], self.metric_code, block[start:stop]
+                    ),
+                    len(chosen),
+                    _CHUNK,
+                )
+                yield at, block, np.append(np.zeros(len(chosen)), 1e-6).astype(np.float32)
+            return
+        single = self.values.astype(np.float32, copy=False)
+        unit = 2e-6 * max(1.0, math.sqrt(d) / 16)  # rounding of |a|^2 + |b|^2 - 2ab, relative to |a|^2 + |a - b|^2
+        for at in range(0, len(rows), size):
+            chosen = single[rows[at : at + size]]
+            squares = np.einsum("ij,ij->i", chosen, chosen)
+            yield at, faiss.pairwise_distances(chosen, single), np.append(unit * squares, unit).astype(np.float32)

@@ -1,0 +1,92 @@
+"""The side of an estimate that is permuted: values on a line, class labels, or a neighbour table of its own.
+
+A target is prepared once and then compared with the neighbour table of any layer, under any permutations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mi_callback.estimation.neighbors import NeighborTable
+
+__all__ = ["LabelTarget", "ScalarTarget", "TableTarget", "Target"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScalarTarget:
+    """Continuous values in one dimension; their neighbours follow from sorting.
+
+    Attributes:
+        values: shape (n,), float64.
+        order: shape (n,): samples in ascending order.
+        positions: shape (n,): place of each sample in that order.
+        atoms: shape (n,): number of equal values at each place.
+    """
+
+    values: NDArray[np.float64]
+    order: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    atoms: NDArray[np.int32]
+
+    @classmethod
+    def build(cls, values: NDArray[np.float64]) -> ScalarTarget:
+        """Sort values, shape (n,)."""
+        order = np.argsort(values, kind="stable").astype(np.int32)
+        positions = np.empty(len(order), np.int32)
+        positions[order] = np.arange(len(order), dtype=np.int32)
+        _, group, sizes = np.unique(values[order], return_inverse=True, return_counts=True)
+        return cls(np.ascontiguousarray(values), order, positions, sizes[group].astype(np.int32))
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples n."""
+        return len(self.values)
+
+    def typical_distance(self, rank: int) -> float:
+        """Median over the samples of the distance to the neighbour of a rank; 0 only if all values are equal."""
+        table = NeighborTable.build(self.values[:, None], rank)
+        return table.typical_distance(rank)
+
+    def scaled(self, factor: float) -> ScalarTarget:
+        """The same target with all values multiplied by a positive factor."""
+        return replace(self, values=self.values * factor)
+
+    def restricted(self, rows: NDArray[np.integer]) -> ScalarTarget:
+        """The target of a subset of the samples."""
+        return ScalarTarget.build(self.values[rows])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelTarget:
+    """Class labels.
+
+    Attributes:
+        codes: shape (n,), int32: class of each sample, 0 to the number of classes less one.
+        sizes: shape (classes,): members of each class.
+    """
+
+    codes: NDArray[np.int32]
+    sizes: NDArray[np.int64]
+
+    @classmethod
+    def build(cls, labels: NDArray[np.generic]) -> LabelTarget:
+        """Number the classes of labels, shape (n,)."""
+        _, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+        return cls(codes.astype(np.int32), sizes.astype(np.int64))
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples n."""
+        return len(self.codes)
+
+    def restricted(self, rows: NDArray[np.integer]) -> LabelTarget:
+        """The target of a subset of the samples."""
+        return LabelTarget.build(self.codes[rows])
+
+
+TableTarget: TypeAlias = NeighborTable
+Target: TypeAlias = ScalarTarget | LabelTarget | TableTarget
