@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import lightning as L
 import numpy as np
 import pytest
@@ -35,7 +37,7 @@ class Chain(L.LightningModule):
     def __init__(self, d: int, sizes: list[int], noise: float) -> None:
         super().__init__()
         widths = [d, *sizes]
-        self.net = nn.Sequential(*(NoisyLinear(a, b, noise) for a, b in zip(widths[:-1], widths[1:], strict=True)))
+        self.net = nn.Sequential(*(NoisyLinear(a, b, noise) for a, b in pairwise(widths)))
         self.truths: dict[int, list[np.ndarray]] = {}
 
     def forward(self, x):

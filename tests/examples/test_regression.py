@@ -1,4 +1,4 @@
-"""The example as a user runs it: the numbers it must show, what it leaves in the event file, and what it leaves alone."""
+"""The example as a user runs it: the numbers it must show, what it writes, and what it leaves alone."""
 
 from __future__ import annotations
 
