@@ -14,8 +14,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from mi_callback import MutualInformationMonitor
 from tests.ground_truth import BITS, LinearGaussianChain
 
-pytestmark = pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
-
 
 class NoisyLinear(nn.Module):
     """W t + b + s Z with fresh noise at every call, in training and in evaluation."""

@@ -21,9 +21,6 @@ from tests.piecewise_linear import QuadraticRegression, relu_network
 EXAMPLE = Path(__file__).parents[2] / "examples" / "regression.py"
 HIDDEN = ["net.1", "net.3", "net.5", "net.7"]
 
-# Lightning's advice to a user: few workers, short epochs. The example follows the common way of writing it.
-pytestmark = pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning")
-
 
 @pytest.fixture(scope="module")
 def example():
