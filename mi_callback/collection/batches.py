@@ -1,0 +1,200 @@
+"""What a batch holds: inputs and targets out of it, inputs into the model, a layer's rows out of its output."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mi_callback.collection.errors import CollectionError
+
+__all__ = ["BatchFn", "Split", "call_model", "describe", "first_tensor", "rows_of", "split_batch"]
+
+BatchFn = Callable[[Any], Sequence[Any]]
+
+_INPUT_KEYS = ("x", "input", "inputs", "image", "images", "img", "pixel_values", "features", "data", "input_ids")
+_TARGET_KEYS = ("y", "target", "targets", "label", "labels", "class")
+_OUTPUT_KEYS = ("logits", "output", "last_hidden_state", "prediction", "y_hat")
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A batch taken apart.
+
+    Attributes:
+        inputs: what the model is called with.
+        measured: what X is in I(X;T); the inputs unless ``batch_fn`` gave a third value.
+        targets: Y, or None if the batch has none.
+        size: number of samples.
+    """
+
+    inputs: Any
+    measured: Any
+    targets: Any
+    size: int
+
+
+def split_batch(batch: Any, batch_fn: BatchFn | None) -> Split:
+    """Take inputs and targets out of a batch.
+
+    Args:
+        batch: a batch as the model gets it.
+        batch_fn: the user's way to do it, batch -> (inputs, targets) or (inputs, targets, measured inputs). Without
+            it a tensor is inputs, a tuple or list of two is (inputs, targets), and a dict is read by usual keys.
+
+    Raises:
+        CollectionError: the batch is not understood, or its parts have different lengths.
+    """
+    if batch_fn is not None:
+        parts = batch_fn(batch)
+        if not isinstance(parts, tuple | list) or len(parts) not in (2, 3):
+            raise CollectionError(
+                f"batch_fn: expected it to return (inputs, targets) or (inputs, targets, measured inputs), "
+                f"got {describe(parts)}. Return None as the targets if there are none."
+            )
+        inputs, targets = parts[0], parts[1]
+        measured = parts[2] if len(parts) == 3 else inputs
+    else:
+        inputs, targets = _understand(batch)
+        measured = inputs
+    size = _size(inputs, "inputs")
+    for name, part in (("measured inputs", measured), ("targets", targets)):
+        if part is not None and (length := _size(part, name)) != size:
+            raise CollectionError(
+                f"batch: expected {name} as long as the inputs, got {length} and {size} in {describe(batch)}. "
+                "Use batch_fn to pick what belongs together."
+            )
+    return Split(inputs, measured, targets, size)
+
+
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """Call a model the way its ``forward`` takes these inputs.
+
+    A tuple or list is spread over the positional parameters if ``forward`` has more than one, a dict over the keyword
+    parameters if ``forward`` has all of its keys; anything else is passed as it is.
+    """
+    if isinstance(inputs, Tensor):
+        return model(inputs)
+    parameters = list(inspect.signature(model.forward).parameters.values())
+    if isinstance(inputs, Mapping):
+        named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if any(p.kind is p.VAR_KEYWORD for p in parameters) or named.issuperset(inputs):
+            return model(**inputs)
+    elif isinstance(inputs, tuple | list):
+        positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        if len(positional) > 1 or any(p.kind is p.VAR_POSITIONAL for p in parameters):
+            return model(*inputs)
+    return model(inputs)
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """The tensor that a module's output stands for; None if there is none.
+
+    Of a tuple it is the first, which is the output of a recurrent or attention layer; of a dict the one under a usual
+    key, else the first.
+    """
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, Mapping):
+        usual = [value[key] for key in _OUTPUT_KEYS if isinstance(value.get(key), Tensor)]
+        value = usual or list(value.values())
+    if isinstance(value, tuple | list):
+        return next((found for part in value if (found := first_tensor(part)) is not None), None)
+    return None
+
+
+def rows_of(value: Any, size: int, *, batch_dim: int = 0) -> Tensor | np.ndarray:
+    """Flatten a value to one row a sample.
+
+    Args:
+        value: a tensor, an array, a nest of them (joined along the features), or a list of numbers or strings.
+        size: the number of samples expected.
+        batch_dim: the dimension that counts samples.
+
+    Returns:
+        Shape (size, d).
+
+    Raises:
+        CollectionError: ``value`` has no dimension of ``size`` samples there.
+    """
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, tuple | list):
+        if value and all(isinstance(part, str | int | float | np.generic) for part in value):
+            value = np.asarray(value)
+        else:
+            parts = [torch.as_tensor(rows_of(part, size)) for part in value if part is not None]
+            value = parts[0] if len(parts) == 1 else torch.cat([part.float() for part in parts], dim=1)
+    if value.ndim <= batch_dim or value.shape[batch_dim] != size:
+        raise CollectionError(
+            f"expected the batch's {size} samples along dimension {batch_dim}, got shape {tuple(value.shape)}. "
+            "Measure a layer that keeps one row a sample, such as one after pooling."
+        )
+    if isinstance(value, Tensor):
+        value = value.detach()
+        if value.is_complex():
+            value = torch.view_as_real(value)
+        if value.is_sparse or value.is_nested:
+            raise CollectionError(f"expected a dense tensor, got {value.layout}. Measure a layer with dense values.")
+    rows: Tensor | np.ndarray = (value if batch_dim == 0 else value.swapaxes(0, batch_dim)).reshape(size, -1)
+    return rows
+
+
+def describe(value: Any, depth: int = 2) -> str:
+    """What a value is, for messages: types, keys and shapes."""
+    if isinstance(value, Tensor | np.ndarray):
+        return f"{type(value).__name__} of shape {tuple(value.shape)}"
+    if isinstance(value, Mapping) and depth:
+        return "{" + ", ".join(f"{key!r}: {describe(part, depth - 1)}" for key, part in value.items()) + "}"
+    if isinstance(value, tuple | list) and depth:
+        shown = ", ".join(describe(part, depth - 1) for part in value[:6]) + (", ..." if len(value) > 6 else "")
+        return f"{type(value).__name__} ({shown})"
+    return type(value).__name__
+
+
+def _understand(batch: Any) -> tuple[Any, Any]:
+    """Inputs and targets of a batch in one of the usual forms."""
+    if isinstance(batch, Tensor):
+        return batch, None
+    if isinstance(batch, Mapping):
+        inputs = [key for key in _INPUT_KEYS if key in batch]
+        targets = [key for key in _TARGET_KEYS if key in batch]
+        if len(inputs) == 1 and len(targets) <= 1:
+            return batch[inputs[0]], batch[targets[0]] if targets else None
+    elif isinstance(batch, tuple | list) and len(batch) == 2 and _length(batch[0]) is not None:
+        return batch[0], batch[1]
+    elif isinstance(batch, tuple | list) and len(batch) == 1 and isinstance(batch[0], Tensor):
+        return batch[0], None
+    raise CollectionError(
+        f"batch: expected a tensor, (inputs, targets), or a dict with one of {', '.join(_INPUT_KEYS)} and one of "
+        f"{', '.join(_TARGET_KEYS)}; got {describe(batch)}. Say what is what with batch_fn=lambda batch: (inputs, "
+        "targets)."
+    )
+
+
+def _size(value: Any, name: str) -> int:
+    length = _length(value)
+    if length is None:
+        raise CollectionError(
+            f"batch: expected {name} with one row a sample, got {describe(value)}. Use batch_fn to give "
+            "(inputs, targets) as tensors."
+        )
+    return length
+
+
+def _length(value: Any) -> int | None:
+    """Number of samples in a value: the first dimension of the first array in it."""
+    if isinstance(value, Tensor | np.ndarray):
+        return int(value.shape[0]) if value.ndim else None
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, tuple | list):
+        if value and all(isinstance(part, str | int | float | np.generic) for part in value):
+            return len(value)
+        return next((length for part in value if (length := _length(part)) is not None), None)
+    return None

@@ -1,0 +1,145 @@
+"""Which modules are measured: dotted names, globs and labels in, modules out."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn.modules import activation
+
+from mi_callback.collection.errors import CollectionError
+
+__all__ = ["OUTPUT", "Layer", "module_names", "select_layers"]
+
+OUTPUT = "output"
+"""Name of what the model itself returns; it is measured whichever layers are chosen."""
+
+_WRAPPERS = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_forward_module"})
+# MultiheadAttention lives among the activations in torch but is a layer of its own, with its own weights.
+_ACTIVATIONS = tuple(getattr(activation, name) for name in activation.__all__ if name != "MultiheadAttention")
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A place in the model whose values are collected.
+
+    Attributes:
+        label: name under which it is logged.
+        module: the module whose output is taken; None for the model's own output.
+        request: what the user wrote to get it. Every request must meet a module that fires in the forward pass; a
+            request that the user did not make himself (automatic choice, model output) is None and may stay silent.
+    """
+
+    label: str
+    module: nn.Module | None
+    request: str | None
+
+
+def module_names(model: nn.Module) -> dict[str, nn.Module]:
+    """The dotted names of all modules below ``model``, without the prefixes that compiling and wrapping add.
+
+    Args:
+        model: the model; it is not named itself.
+
+    Returns:
+        Name to module, in the model's own order. A module that is registered twice has both names. Where a wrapper
+        and what it wraps share a name, the inner module has it, because that is where the values appear.
+    """
+    names: dict[str, nn.Module] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        name = ".".join(part for part in path.split(".") if part not in _WRAPPERS)
+        if name:
+            names[name] = module
+    return names
+
+
+def select_layers(model: nn.Module, layers: Sequence[str] | Mapping[str, str] | None) -> tuple[Layer, ...]:
+    """Find the modules that a user asked for, in the model's order, and the model's output.
+
+    Args:
+        model: the model.
+        layers: dotted names and globs (``*`` crosses dots); or a mapping of such names to labels; or None for every
+            activation module. The name "output" is the model's own output, which is always measured.
+
+    Returns:
+        The layers, the output last.
+
+    Raises:
+        TypeError: ``layers`` is of another type.
+        CollectionError: a name that the model does not have, or two layers under one label.
+    """
+    names = module_names(model)
+    if layers is None:
+        labels: Mapping[str, str] = {}
+        chosen: dict[str, str | None] = {n: None for n, module in names.items() if isinstance(module, _ACTIVATIONS)}
+    else:
+        labels = _as_mapping(layers)
+        chosen = _resolve(labels, names)
+    selected, seen = [], set()
+    for name, module in names.items():
+        if name in chosen and id(module) not in seen:  # a module under two names fires once
+            seen.add(id(module))
+            request = chosen[name]
+            selected.append(Layer(_label(name, request, labels), module, request))
+    selected.append(Layer(labels.get(OUTPUT, OUTPUT), None, OUTPUT if OUTPUT in labels else None))
+    _check_unique([layer.label for layer in selected])
+    return tuple(selected)
+
+
+def _as_mapping(layers: Sequence[str] | Mapping[str, str]) -> Mapping[str, str]:
+    """Names and globs to labels; a name given without a label is its own."""
+    if isinstance(layers, str) or not isinstance(layers, Mapping | Sequence):
+        raise TypeError(
+            f"layers={layers!r}: expected a list of names or globs, a dict of names to labels, or None. "
+            f"Write layers=[{layers!r}] for a single layer."
+        )
+    mapping = dict(layers) if isinstance(layers, Mapping) else {name: name for name in layers}
+    for name, label in mapping.items():
+        if not isinstance(name, str) or not isinstance(label, str) or not name or not label:
+            raise TypeError(f"layers: expected non-empty names and labels as strings, got {name!r}: {label!r}.")
+    return mapping
+
+
+def _resolve(requests: Mapping[str, str], names: Mapping[str, nn.Module]) -> dict[str, str | None]:
+    """Module names that the requests meet, each with the request; an exact name goes before a glob."""
+    chosen: dict[str, str | None] = {}
+    for request in sorted(requests, key=_is_glob):
+        if request == OUTPUT:
+            continue
+        met = [name for name in names if fnmatch.fnmatchcase(name, request)] if _is_glob(request) else [request]
+        if not met or met[0] not in names:
+            raise CollectionError(_unknown(request, list(names)))
+        for name in met:
+            chosen.setdefault(name, request)
+    return chosen
+
+
+def _is_glob(name: str) -> bool:
+    return any(character in name for character in "*?[")
+
+
+def _label(name: str, request: str | None, labels: Mapping[str, str]) -> str:
+    """What a module is logged as: its label, or its name, out of the way of the model's output."""
+    if request is not None and not _is_glob(request):
+        name = labels[request]
+    elif request is not None and labels[request] != request:
+        name = f"{labels[request]}.{name}"  # one label for a glob: it becomes a prefix
+    return f"{name}_module" if name == OUTPUT else name
+
+
+def _unknown(request: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(request, names, n=3)
+    shown = ", ".join(names[:60]) + (f", ... ({len(names)} in all)" if len(names) > 60 else "")
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    return f"layers: the model has no module {request!r}.{hint} It has: {shown or 'no modules at all'}; and {OUTPUT!r}."
+
+
+def _check_unique(labels: list[str]) -> None:
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise CollectionError(
+            f"layers: expected one label a layer, got {', '.join(twice)} more than once. Give each its own label."
+        )

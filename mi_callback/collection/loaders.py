@@ -1,0 +1,264 @@
+"""The training set again: fresh sequential loaders beside the trainer's own, which are never iterated."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+from mi_callback.collection.errors import CollectionError
+from mi_callback.collection.isolation import copy_for_reading
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+__all__ = ["Source", "fresh_source"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The batches of one sweep.
+
+    Attributes:
+        batches: iterable of batches, in the same order at every sweep; as in training when there are several loaders.
+        n_samples: number of samples it gives if that is known, else the most that may be taken from it, else None.
+    """
+
+    batches: Iterable[Any]
+    n_samples: int | None
+
+
+def fresh_source(trainer: Trainer, *, max_samples: int | None, seed: int, rank: int = 0, world_size: int = 1) -> Source:
+    """Build fresh sequential loaders over what the trainer trains on.
+
+    The samples are those that training can draw: a loader that samples a subset gives the subset, a weighted or
+    shuffling one the full set, in the order of the data set and without dropping the last batch.
+    ``limit_train_batches`` and ``overfit_batches`` are kept: the first samples of a loader that does not shuffle, a
+    fixed random subset of one that does. Several loaders run side by side and end with the shortest.
+
+    Args:
+        trainer: a trainer that is fitting.
+        max_samples: the most samples to take, as a fixed random subset; None for all.
+        seed: seed of the subsets and of the loaders' workers.
+        rank: this process among those that share the samples out.
+        world_size: number of those processes; each takes every ``world_size``-th sample.
+
+    Raises:
+        CollectionError: there is no sample, no end to them, or no way to read them twice.
+    """
+    from lightning.pytorch.utilities import CombinedLoader
+
+    if trainer.train_dataloader is None:
+        raise CollectionError("train_dataloader: the trainer has no training loader to measure on.")
+    combined = CombinedLoader(trainer.train_dataloader, "min_size")
+    share = _Share(max_samples, seed, rank, world_size)
+    sources = [_fresh(loader, trainer.limit_train_batches, share) for loader in combined.flattened]
+    if not sources:
+        raise CollectionError("train_dataloader: expected at least one loader, got an empty collection.")
+    combined.flattened = [source.batches for source in sources]
+    known = [source.n_samples for source in sources if source.n_samples is not None]
+    return Source(_Batches(combined), min(known) if known else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """Which part of a loader's samples to take."""
+
+    max_samples: int | None
+    seed: int
+    rank: int
+    world_size: int
+
+
+class _Batches:
+    """A combined loader without the indices that it adds to each batch."""
+
+    def __init__(self, combined: Any) -> None:
+        self._combined = combined
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch, _, _ in iter(self._combined):
+            yield batch
+
+
+def _fresh(loader: Any, limit: int | float, share: _Share) -> Source:
+    """A fresh loader for one of the trainer's."""
+    if not isinstance(loader, DataLoader):
+        return _fresh_iterable(loader, limit, share)
+    if isinstance(loader.dataset, IterableDataset):
+        n_samples = _stream_length(loader, limit, share, _length(loader.dataset))
+        batches = _rebuild(loader, share.seed, batch_size=loader.batch_size)
+        return Source(_Head(batches, limit), n_samples)
+    sampler = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
+    batch_size = loader.batch_size or getattr(sampler, "batch_size", None)
+    n_total = _length(loader.dataset) or 0
+    if n_total == 0:
+        raise CollectionError("train_dataloader: expected at least one sample, got an empty data set.")
+    if loader.batch_sampler is None and batch_size is None:  # every item of the data set is a batch
+        indices = _limited(_indices(sampler, n_total), _n_batches(loader, limit), sampler, share)
+        batches = _rebuild(loader, share.seed, batch_size=None, sampler=indices[share.rank :: share.world_size])
+        return Source(batches, share.max_samples)
+    batch_size = batch_size or 64  # a batch sampler that does not tell its size
+    indices = _indices(sampler, n_total)
+    n_batches = _n_batches(loader, limit)
+    if n_batches is not None:
+        indices = _limited(indices, n_batches * batch_size * share.world_size, sampler, share)
+    indices = _subset(indices, share)[share.rank :: share.world_size]
+    if loader.batch_sampler is None:  # the data set is asked for a whole batch at once
+        batches = _rebuild(loader, share.seed, batch_size=None, sampler=BatchSampler(indices, batch_size, False))
+    else:
+        batches = _rebuild(loader, share.seed, batch_size=batch_size, sampler=indices)
+    return Source(batches, len(indices))
+
+
+def _rebuild(loader: DataLoader[Any], seed: int, *, batch_size: int | None, sampler: Any = None) -> DataLoader[Any]:
+    """A loader like ``loader``, with its own random generator, over the given samples in the given order."""
+    workers = loader.num_workers
+    dataset, collate_fn = loader.dataset, loader.collate_fn
+    if not workers:  # workers read copies anyhow
+        dataset, collate_fn = _readable((dataset, collate_fn), seed)
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        collate_fn=collate_fn,
+        num_workers=workers,
+        pin_memory=loader.pin_memory and torch.cuda.is_available(),
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        prefetch_factor=loader.prefetch_factor if workers else None,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def _readable(value: Any, seed: int) -> Any:
+    """A copy to read from; the thing itself where it cannot be copied."""
+    try:
+        return copy_for_reading(value, seed)
+    except Exception as error:
+        warnings.warn(
+            f"The training data could not be copied for measuring ({error!r}) and are read in place. If reading them "
+            "changes their state, as with random numbers of their own, training is disturbed: use a loader with "
+            "num_workers=1 or more.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return value
+
+
+def _fresh_iterable(loader: Any, limit: int | float, share: _Share) -> Source:
+    """Batches from an iterable that is no DataLoader."""
+    if iter(loader) is loader:
+        raise CollectionError(
+            f"train_dataloader: expected a loader that can be read twice, got {type(loader).__name__}, an iterator "
+            "that training uses up. Wrap the data in a Dataset and a DataLoader."
+        )
+    n_batches = _length(loader)
+    if n_batches == 0:
+        raise CollectionError("train_dataloader: expected at least one batch, got an empty loader.")
+    if n_batches is None:
+        _stream_length(loader, limit, share, None)
+    batches = loader if isinstance(loader, Sequence) else _readable(loader, share.seed)
+    return Source(_Head(batches, limit if n_batches is None else _parse(limit, n_batches)), share.max_samples)
+
+
+class _Head:
+    """The first batches of an iterable."""
+
+    def __init__(self, batches: Iterable[Any], limit: int | float | None) -> None:
+        self._batches = batches
+        self._limit = limit if isinstance(limit, int) and not isinstance(limit, bool) else math.inf
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._limit <= 0:
+            return
+        for i, batch in enumerate(self._batches, start=1):
+            yield batch
+            if i >= self._limit:
+                return
+
+
+def _indices(sampler: Any, n: int) -> np.ndarray:
+    """Indices of the samples that a sampler can draw from a data set of ``n``, ascending."""
+    sampler = _innermost(sampler)
+    if isinstance(sampler, WeightedRandomSampler):
+        return np.flatnonzero(np.asarray(sampler.weights) > 0)
+    if isinstance(sampler, SubsetRandomSampler) or isinstance(getattr(sampler, "indices", None), Sequence):
+        return np.unique(np.asarray(sampler.indices, dtype=np.int64))
+    return np.arange(n)
+
+
+def _innermost(sampler: Any) -> Any:
+    """The sampler inside batch samplers and the wrappers that Lightning adds for distributed training."""
+    for _ in range(8):
+        inner = getattr(sampler, "sampler", None)
+        if inner is None and type(sampler).__name__ == "DistributedSamplerWrapper":
+            inner = getattr(sampler.dataset, "_sampler", None)
+        if inner is None:
+            break
+        sampler = inner
+    return sampler
+
+
+def _n_batches(loader: Any, limit: int | float) -> int | None:
+    """Number of batches that the trainer's limit leaves of a loader; None where it leaves all."""
+    length = _length(loader)
+    if length is None:
+        return limit if isinstance(limit, int) else None
+    n_batches = _parse(limit, length)
+    return None if n_batches >= length else n_batches
+
+
+def _parse(limit: int | float, length: int) -> int:
+    """A limit on batches as Lightning reads it: an int counts, a float is a share."""
+    return min(limit, length) if isinstance(limit, int) else int(limit * length)
+
+
+def _limited(indices: np.ndarray, n: int | None, sampler: Any, share: _Share) -> np.ndarray:
+    """``n`` of the indices: the first if training reads in order, a fixed random subset if it shuffles."""
+    if n is None or n >= len(indices):
+        return indices
+    if isinstance(_innermost(sampler), SequentialSampler):
+        return indices[:n]
+    return _subset(indices, _Share(n, share.seed, 0, 1))
+
+
+def _subset(indices: np.ndarray, share: _Share) -> np.ndarray:
+    """A fixed random subset of at most ``max_samples`` indices, ascending."""
+    if share.max_samples is None or share.max_samples >= len(indices):
+        return indices
+    chosen = np.random.default_rng(share.seed).choice(len(indices), share.max_samples, replace=False)
+    return indices[np.sort(chosen)]
+
+
+def _stream_length(loader: Any, limit: int | float, share: _Share, length: int | None) -> int | None:
+    """The most samples to take from a stream, None if only its batches are limited; refuses one without an end."""
+    if length is None and share.max_samples is None and not isinstance(limit, int):
+        raise CollectionError(
+            f"train_dataloader: {type(getattr(loader, 'dataset', loader)).__name__} has no length, so a sweep over it "
+            "may never end. Set max_samples, or Trainer(limit_train_batches=<int>)."
+        )
+    if share.max_samples is None:
+        return length
+    return share.max_samples if length is None else min(length, share.max_samples)
+
+
+def _length(value: Any) -> int | None:
+    try:
+        return len(value)
+    except (TypeError, NotImplementedError):
+        return None

@@ -1,0 +1,169 @@
+"""Forward hooks that write a layer's values straight into the arrays that a sweep returns."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mi_callback.collection.batches import describe, first_tensor, rows_of
+from mi_callback.collection.errors import CollectionError
+from mi_callback.collection.layers import Layer
+
+__all__ = ["Recorder", "Rows"]
+
+_MAX_CALLS = 16  # a module that fires more often in one forward pass is the cell of a loop, not a layer
+
+
+class Rows:
+    """An (n, d) array that is filled from the top, batch by batch."""
+
+    def __init__(self, capacity: int | None) -> None:
+        self._capacity = capacity
+        self._array: NDArray[Any] | None = None
+
+    def write(self, start: int, rows: Tensor | NDArray[Any]) -> None:
+        """Copy ``rows`` of shape (b, d) to row ``start`` and on; on a device, this is the move to the host."""
+        stop = start + len(rows)
+        if self._array is None:
+            self._array = np.empty((max(self._capacity or 0, stop), rows.shape[1]), dtype=_kept_as(rows))
+        array = self._array
+        if rows.shape[1] != array.shape[1]:
+            raise CollectionError(
+                f"expected {array.shape[1]} features a sample as in the batches before, got {rows.shape[1]}. Inputs "
+                "of varying length need a layer after pooling, or padding to one length."
+            )
+        if stop > len(array):  # the length was not known: grow by half, so that copying stays linear
+            array = self._array = np.concatenate([array, np.empty((max(stop - len(array), len(array) // 2),
+                                                                   array.shape[1]), dtype=array.dtype)])
+        if isinstance(rows, Tensor):
+            torch.from_numpy(array)[start:stop].copy_(rows)
+        else:
+            if rows.dtype.kind in "US" and rows.dtype.itemsize > array.dtype.itemsize:
+                array = self._array = array.astype(rows.dtype)  # longer strings than so far
+            array[start:stop] = rows
+
+    def finish(self, n: int) -> NDArray[Any] | None:
+        """The first ``n`` rows; None if nothing was written."""
+        return None if self._array is None else self._array[:n]
+
+
+def _kept_as(rows: Tensor | NDArray[Any]) -> np.dtype[Any]:
+    """The type in which rows are kept: as they are where numpy has it, half precisions as float32."""
+    if isinstance(rows, np.ndarray):
+        return rows.dtype
+    if rows.dtype == torch.float64:
+        return np.dtype(np.float64)
+    if rows.is_floating_point() or rows.dtype == torch.uint8:  # bytes are pixel values, not labels
+        return np.dtype(np.float32)
+    return np.dtype(np.bool_ if rows.dtype == torch.bool else np.int64)
+
+
+class Recorder:
+    """Collects the values of layers over the batches of one sweep.
+
+    A module that fires several times in a forward pass gives one layer a call. A layer that cannot be collected
+    fails by itself; the others go on.
+    """
+
+    def __init__(self, layers: Sequence[Layer], capacity: int | None) -> None:
+        self._layers = layers
+        self._capacity = capacity
+        self._rows: dict[int, list[Rows]] = {}
+        self._errors: dict[int, Exception] = {}
+        self._calls: dict[int, int] = {}
+        self._start = self._batch = self._keep = 0
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """Hook the modules for the length of a block."""
+        handles = []
+        try:
+            for i, layer in enumerate(self._layers):
+                if layer.module is not None:
+                    handles.append(layer.module.register_forward_hook(self._hook(i)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def start(self, start: int, batch: int, keep: int) -> None:
+        """Announce a batch: its first row, its size, and how many of its samples to keep."""
+        self._check_calls()
+        self._start, self._batch, self._keep = start, batch, keep
+        self._calls = dict.fromkeys(range(len(self._layers)), 0)
+
+    def output(self, value: Any) -> None:
+        """Take the model's own output."""
+        for i, layer in enumerate(self._layers):
+            if layer.module is None:
+                self._take(i, value, 0)
+
+    def finish(self, n: int) -> tuple[dict[str, NDArray[Any]], dict[str, Exception]]:
+        """Arrays by label, and the errors of layers that have none."""
+        self._check_calls()
+        met = {layer.request for i, layer in enumerate(self._layers) if self._rows.get(i)}
+        arrays: dict[str, NDArray[Any]] = {}
+        failures: dict[str, Exception] = {}
+        for i, layer in enumerate(self._layers):
+            rows = self._rows.get(i, [])
+            if i in self._errors:
+                if layer.module is not None or layer.request is not None or rows:
+                    failures[layer.label] = self._errors[i]
+            elif rows:
+                for call, part in enumerate(rows, start=1):
+                    label = layer.label if len(rows) == 1 else f"{layer.label}.call{call}"
+                    arrays[label] = part.finish(n)  # type: ignore[assignment]
+            elif layer.request not in met:
+                failures[layer.label] = CollectionError(
+                    f"layers: {layer.request!r} never fired in {n} samples: forward(x) does not call it. Choose a "
+                    "layer that the model's forward pass runs through, or say how to call the model with batch_fn."
+                )
+        return arrays, failures
+
+    def _hook(self, i: int) -> Callable[[nn.Module, Any, Any], None]:
+        batch_dim = 1 if getattr(self._layers[i].module, "batch_first", True) is False else 0
+
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            self._take(i, output, batch_dim)
+
+        return hook
+
+    def _take(self, i: int, value: Any, batch_dim: int) -> None:
+        """Write a value at once, before an in-place operation further on overwrites it."""
+        if i in self._errors:
+            return
+        call = self._calls[i]
+        self._calls[i] += 1
+        try:
+            if call >= _MAX_CALLS:
+                raise CollectionError(
+                    f"fired more than {_MAX_CALLS} times in one forward pass. Measure the module around the loop."
+                )
+            tensor = first_tensor(value)
+            if tensor is None:
+                raise CollectionError(f"expected a tensor in its output, got {describe(value)}.")
+            rows = rows_of(tensor, self._batch, batch_dim=batch_dim if tensor.ndim > 2 else 0)[: self._keep]
+            parts = self._rows.setdefault(i, [])
+            if call == len(parts):
+                if self._start:
+                    raise CollectionError("fired more often than in the batches before.")
+                parts.append(Rows(self._capacity))
+            parts[call].write(self._start, rows)
+        except (CollectionError, MemoryError) as error:
+            self._errors[i] = error
+            self._rows.pop(i, None)  # what it held is of no use any more
+
+    def _check_calls(self) -> None:
+        """See that every layer fired as often in the last batch as in the first."""
+        for i, calls in self._calls.items():
+            expected = len(self._rows.get(i, []))
+            if i not in self._errors and calls != expected:
+                self._rows.pop(i, None)
+                self._errors[i] = CollectionError(f"fired {calls} times in a batch and {expected} times in the first.")
+

@@ -1,0 +1,131 @@
+"""One frozen pass over the training set: inputs, targets and every layer from the same pass, row by row aligned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from mi_callback.collection.batches import BatchFn, Split, call_model, describe, rows_of, split_batch
+from mi_callback.collection.errors import CollectionError
+from mi_callback.collection.isolation import frozen, seeded
+from mi_callback.collection.layers import Layer
+from mi_callback.collection.loaders import fresh_source
+from mi_callback.collection.recorder import Recorder, Rows
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+
+__all__ = ["Collected", "sweep"]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Collected:
+    """What one sweep saw. Row i of every array belongs to the same sample.
+
+    Attributes:
+        inputs: shape (n, p), X as the model got it, None if it was not asked for.
+        targets: shape (n, q), Y, None if it was not asked for or the batches have none.
+        layers: label to activations T, each of shape (n, d), in the model's order.
+        failures: label to the error of a layer that could not be collected.
+        n_samples: number of samples n.
+    """
+
+    inputs: NDArray[Any] | None
+    targets: NDArray[Any] | None
+    layers: dict[str, NDArray[Any]]
+    failures: dict[str, Exception]
+    n_samples: int
+
+
+def sweep(
+    trainer: Trainer,
+    pl_module: LightningModule,
+    layers: Sequence[Layer],
+    *,
+    batch_fn: BatchFn | None = None,
+    max_samples: int | None = None,
+    seed: int = 0,
+    with_inputs: bool = True,
+    with_targets: bool = True,
+    max_batches: int | None = None,
+    on_batch: Callable[[int, int | None], None] | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Collected:
+    """Run the model over its training set without changing it, its data or the trainer, and collect.
+
+    Batches go the way they go in training: precision plugin, transfer hooks, device. The model is called under the
+    trainer's precision in evaluation mode. Rows are written straight into the arrays that are returned.
+
+    Args:
+        trainer: the trainer, fitting.
+        pl_module: the model.
+        layers: what to collect.
+        batch_fn: batch -> (inputs, targets) or (inputs, targets, measured inputs).
+        max_samples: the most samples to take, as a fixed random subset.
+        seed: seed of the subset and of random augmentation, which is the same at every sweep.
+        with_inputs: whether to collect X.
+        with_targets: whether to collect Y.
+        max_batches: stop after so many batches.
+        on_batch: called after every batch with the number of samples so far and the number expected, if known.
+        rank: this process among those that share the samples out.
+        world_size: number of those processes.
+
+    Returns:
+        Aligned arrays.
+
+    Raises:
+        CollectionError: nothing to read, or a batch that is not understood.
+    """
+    with frozen(trainer, pl_module), seeded(seed):
+        source = fresh_source(trainer, max_samples=max_samples, seed=seed, rank=rank, world_size=world_size)
+        inputs, targets = Rows(source.n_samples), Rows(source.n_samples)
+        recorder = Recorder(layers, source.n_samples)
+        n = 0
+        with recorder.attached():
+            for i, batch in enumerate(source.batches, start=1):
+                raw = _with_precision(trainer, batch)
+                split = split_batch(_to_device(trainer, pl_module, raw), batch_fn)
+                if split.size:
+                    size = split.size if source.n_samples is None else min(split.size, source.n_samples - n)
+                    recorder.start(n, split.size, size)
+                    _forward(trainer, pl_module, split, recorder)
+                    if with_inputs:
+                        inputs.write(n, rows_of(split.measured, split.size)[:size])
+                    if with_targets and split.targets is not None:
+                        targets.write(n, rows_of(split.targets, split.size)[:size])
+                    n += size
+                if on_batch is not None:
+                    on_batch(n, source.n_samples)
+                if n == source.n_samples or i == max_batches:
+                    break
+    if n == 0:
+        raise CollectionError("train_dataloader: expected at least one sample, the loader gave none.")
+    arrays, failures = recorder.finish(n)
+    return Collected(inputs.finish(n), targets.finish(n), arrays, failures, n)
+
+
+def _with_precision(trainer: Trainer, batch: Any) -> Any:
+    return trainer.precision_plugin.convert_input(batch)
+
+
+def _to_device(trainer: Trainer, pl_module: LightningModule, batch: Any) -> Any:
+    """A batch through the hooks of module and data module to the device, as in training."""
+    batch = pl_module._on_before_batch_transfer(batch, dataloader_idx=0)
+    return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+
+
+def _forward(trainer: Trainer, pl_module: LightningModule, split: Split, recorder: Recorder) -> None:
+    """Call the model itself, not the strategy's wrapper, whose forward is the training step."""
+    with trainer.precision_plugin.forward_context():
+        try:
+            output = call_model(pl_module, split.inputs)
+        except TypeError as error:
+            raise CollectionError(
+                f"batch: {type(pl_module).__name__}.forward could not be called with {describe(split.inputs)}: "
+                f"{error}. Give what it takes with batch_fn=lambda batch: (inputs, targets); a tuple of inputs is "
+                "spread over forward's parameters, a dict is passed by their names."
+            ) from error
+    recorder.output(output)

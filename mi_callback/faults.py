@@ -1,0 +1,57 @@
+"""What happens when measuring fails: training goes on, and every kind of failure is told once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+__all__ = ["Faults", "OnError"]
+
+OnError = Literal["warn", "raise"]
+
+
+class Faults:
+    """Gathers the failures of one measurement and warns about each kind once in a run.
+
+    Args:
+        on_error: "warn" to go on, "raise" to let the first failure end training.
+    """
+
+    def __init__(self, on_error: OnError) -> None:
+        self._on_error = on_error
+        self._pending: dict[tuple[str, str], tuple[Exception, list[str]]] = {}
+        self._told: set[tuple[str, str]] = set()
+
+    def add(self, doing: str, error: Exception, layer: str | None = None) -> None:
+        """Take note of a failure.
+
+        Args:
+            doing: what failed, to complete "while ...".
+            error: what was raised.
+            layer: the layer it happened at.
+
+        Raises:
+            Exception: ``error``, if that is what ``on_error`` asks for.
+        """
+        if self._on_error == "raise":
+            raise error
+        kind = (doing, type(error).__name__)
+        _, layers = self._pending.setdefault(kind, (error, []))
+        if layer is not None:
+            layers.append(layer)
+
+    def tell(self, epoch: int) -> None:
+        """Warn about the kinds of failure that are new in this epoch."""
+        for kind, (error, layers) in self._pending.items():
+            if kind not in self._told:
+                self._told.add(kind)
+                shown = ", ".join(layers[:5]) + (f" and {len(layers) - 5} more" if len(layers) > 5 else "")
+                where = f"epoch {epoch}" + (f", layer {shown}" if layers else "")
+                rank_zero_warn(
+                    f"Mutual information was not measured ({where}): {kind[1]} while {kind[0]}: {error} "
+                    "Training goes on; NaN is logged for what is missing, and failures of this kind are not told "
+                    "again. Use on_error='raise' to stop at the first.",
+                    category=RuntimeWarning,
+                )
+        self._pending.clear()
