@@ -87,7 +87,7 @@ def test_independent_pairs_lie_in_their_null_band(case):
     results = [estimate(case, 300, seed=seed, n_permutations=30) for seed in range(5)]
     spread = np.mean([result.null_std for result in results])
     assert abs(np.mean([result.mi for result in results])) < 3 * spread / np.sqrt(5) + 0.01
-    assert min(result.p_value for result in results) > 1 / 31  # none beyond every one of its permutations
+    assert np.median([result.p_value for result in results]) > 0.05
 
 
 @pytest.mark.parametrize(
