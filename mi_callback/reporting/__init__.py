@@ -8,11 +8,14 @@ from mi_callback.reporting.history import Ceiling, History, Series
 from mi_callback.reporting.loggers import log_figures
 
 if TYPE_CHECKING:
-    from mi_callback.reporting.figures import curves, draw_figures, information_plane
+    from mi_callback.reporting.figures import curves, depth_profile, draw_figures, heat_map, information_plane, overlay
 
-_FIGURES = {"curves", "draw_figures", "information_plane"}
+_FIGURES = {"curves", "depth_profile", "draw_figures", "heat_map", "information_plane", "overlay"}
 
-__all__ = ["Ceiling", "History", "Series", "curves", "draw_figures", "information_plane", "log_figures"]
+__all__ = [
+    "Ceiling", "History", "Series", "curves", "depth_profile", "draw_figures", "heat_map", "information_plane",
+    "log_figures", "overlay",
+]
 
 
 def __getattr__(name: str) -> object:

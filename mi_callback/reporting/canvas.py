@@ -1,34 +1,46 @@
-"""What every figure shares: a new figure without pyplot, axes in one style, ceilings, null band and hollow points."""
+"""What every figure stands on: a new figure without pyplot, axes in one style, a legend above, a bar of names."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
-from numpy.typing import NDArray
 
-from mi_callback.reporting.history import Ceiling, Series
-from mi_callback.reporting.palette import GREY, INK, TEXT, symbol
+from mi_callback.reporting.palette import EPOCH_COLORS, GREY, INK, TEXT, depth_colors, short_name
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
 
-__all__ = ["beyond", "draw_ceilings", "draw_null_band", "hollow", "new_figure", "note", "style"]
+__all__ = ["WIDTH", "depth_bar", "epoch_bar", "even_selection", "legend", "new_figure", "note", "style"]
 
-_HALO = [withStroke(linewidth=2.5, foreground="white")]  # keeps text readable on top of lines and in grey print
+WIDTH = 4.8  # inches
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """A figure of ``width`` x ``height`` inches that pyplot knows nothing of, at a resolution fit for print."""
-    figure = Figure(figsize=(width, height), dpi=160, layout="constrained", facecolor="white")
+def new_figure(height: float, width: float = WIDTH) -> Figure:
+    """A figure that pyplot knows nothing of, fit for print, of ``height`` and ``width`` in inches.
+
+    A notebook shows it by itself: its rich display asks an object for ``_repr_png_``.
+    """
+    figure = Figure(figsize=(width, height), dpi=180, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
+    figure._repr_png_ = partial(_png, figure)  # type: ignore[attr-defined]
     return figure
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def style(ax: Axes, *, xlabel: str = "", ylabel: str = "") -> None:
@@ -37,7 +49,7 @@ def style(ax: Axes, *, xlabel: str = "", ylabel: str = "") -> None:
     ax.set_ylabel(ylabel, fontsize=TEXT["axis"], color=INK)
     ax.tick_params(labelsize=TEXT["tick"], colors=INK)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(visible=True, color="#e6e6e6", linewidth=0.6)
+    ax.grid(visible=True, color="#e8e8e8", linewidth=0.6)
     ax.set_axisbelow(True)
 
 
@@ -45,100 +57,48 @@ def note(ax: Axes, message: str) -> Artist:
     """Say in the middle of empty axes why nothing is drawn."""
     return ax.text(
         0.5, 0.5, message, transform=ax.transAxes, ha="center", va="center", fontsize=TEXT["note"], color=GREY,
-        wrap=True,
     )
 
 
-def beyond(series: Series, ceilings: Mapping[str, Ceiling]) -> NDArray[np.bool_]:
-    """Where a series stands above a ceiling that bounds it by more than two standard errors; shape (E,)."""
-    above = np.zeros(len(series.epochs), dtype=bool)
-    stderr = np.nan_to_num(series.stderr)
-    for ceiling in ceilings.values():
-        if ceiling.bounds(series.quantity) and math.isfinite(ceiling.value):
-            own = 0.0 if math.isnan(ceiling.stderr) else ceiling.stderr
-            above |= series.mi > ceiling.value + 2 * np.hypot(stderr, own)
-    return above
-
-
-def hollow(series: Series, ceilings: Mapping[str, Ceiling]) -> NDArray[np.bool_]:
-    """Which points to draw hollow: those flagged, and those beyond a ceiling; shape (E,)."""
-    return series.flagged | beyond(series, ceilings)
-
-
-def draw_ceilings(
-    ax: Axes, ceilings: Mapping[str, Ceiling], quantity: str, values: Iterable[float], *, vertical: bool = False
-) -> list[Artist]:
-    """Draw the ceilings of ``quantity`` as labelled lines, and those far above the values as a note of their value.
-
-    Args:
-        ax: axes to draw on.
-        ceilings: ceilings by name.
-        quantity: quantity shown on the axis that the lines cross.
-        values: what is drawn along that axis, which decides what is far.
-        vertical: whether the quantity runs along the x axis.
-
-    Returns:
-        The lines, bands and texts drawn.
-    """
-    finite = [v for v in values if math.isfinite(v)]
-    top = max(finite, default=0.0)
-    reach = top + 0.5 * max(top, 0.5)
-    drawn: list[Artist] = []
-    far: list[str] = []
-    shown = {n: c for n, c in ceilings.items() if c.bounds(quantity) and math.isfinite(c.value)}
-    for i, (name, ceiling) in enumerate(sorted(shown.items(), key=lambda item: item[1].value)):
-        if ceiling.value > reach:
-            far.append(f"{symbol(name)} = {ceiling.value:.3g}")
-            continue
-        drawn += _ceiling(ax, symbol(name), ceiling, vertical=vertical, at_end=i % 2 == 0)
-    if far:
-        x, y, ha, va = (0.99, 0.01, "right", "bottom") if vertical else (0.01, 0.99, "left", "top")
-        drawn.append(
-            ax.text(
-                x, y, "off scale: " + ", ".join(far), transform=ax.transAxes, ha=ha, va=va, fontsize=TEXT["note"] - 1,
-                color=GREY, path_effects=_HALO,
-            )
-        )
-    return drawn
-
-
-def _ceiling(ax: Axes, label: str, ceiling: Ceiling, *, vertical: bool, at_end: bool) -> list[Artist]:
-    line = ax.axvline if vertical else ax.axhline
-    band = ax.axvspan if vertical else ax.axhspan
-    drawn: list[Artist] = [line(ceiling.value, color=INK, linewidth=1.0, linestyle=(0, (5, 3)), label="_ceiling")]
-    if math.isfinite(ceiling.stderr):
-        low, high = ceiling.value - ceiling.stderr, ceiling.value + ceiling.stderr
-        drawn.append(band(low, high, color=INK, alpha=0.10, linewidth=0))
-    # neighbouring ceilings are labelled at opposite ends, so that close ones stay readable
-    if vertical:
-        place = {"xy": (ceiling.value, 0.98 if at_end else 0.02), "xytext": (-2, 0), "rotation": 90.0}
-        align = {"ha": "right", "va": "top" if at_end else "bottom"}
-        axis = ax.get_xaxis_transform()
-    else:
-        place = {"xy": (0.99 if at_end else 0.01, ceiling.value), "xytext": (0, 2)}
-        align = {"ha": "right" if at_end else "left", "va": "bottom"}
-        axis = ax.get_yaxis_transform()
-    text = ax.annotate(
-        f"{label} = {ceiling.value:.3g}", xycoords=axis, textcoords="offset points", fontsize=TEXT["note"], color=INK,
-        path_effects=_HALO, **place, **align,
-    )
-    return [*drawn, text]
-
-
-def draw_null_band(ax: Axes, series: Sequence[Series]) -> list[Artist]:
-    """Draw two standard deviations of the permutation null around zero, of the layer in which it is widest."""
-    widest: dict[int, float] = {}
-    for one in series:
-        for epoch, std in zip(one.epochs.tolist(), one.null_std.tolist(), strict=True):
-            if math.isfinite(std):
-                widest[epoch] = max(std, widest.get(epoch, 0.0))
-    if not widest:
+def legend(ax: Axes, handles: Sequence[Artist], *, own_figure: bool) -> list[Artist]:
+    """Name the handles: above all axes of a figure of ours, where it hides no point; inside axes that were given."""
+    if not handles:
         return []
-    epochs = np.array(sorted(widest))
-    half = 2 * np.array([widest[epoch] for epoch in epochs.tolist()])
-    if len(epochs) == 1:  # a band needs two ends
-        epochs, half = epochs + np.array([-0.5, 0.5]), half.repeat(2)
-    return [
-        ax.fill_between(epochs, -half, half, color=GREY, alpha=0.35, linewidth=0, label=r"null $\pm$ 2 sd"),
-        ax.axhline(0.0, color=GREY, linewidth=0.8),
-    ]
+    if not own_figure:
+        return [ax.legend(handles=handles, fontsize=TEXT["note"], frameon=False, loc="best")]
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    widest = max(1, int(WIDTH / (0.072 * longest + 0.42)))  # inches: an average letter; the symbol with its spacing
+    rows = math.ceil(len(handles) / widest)
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    box = figure.legend(
+        handles=handles, loc="outside upper center", ncols=math.ceil(len(handles) / rows), fontsize=TEXT["note"],
+        frameon=False, handlelength=1.8, columnspacing=1.1, handletextpad=0.5, borderaxespad=0.1,
+    )
+    return [box]
+
+
+def epoch_bar(axes: Sequence[Axes], norm: Normalize) -> None:
+    """Put a colour bar of epochs beside the axes."""
+    bar = axes[0].figure.colorbar(ScalarMappable(norm, EPOCH_COLORS), ax=list(axes), pad=0.02, fraction=0.05, aspect=40)
+    bar.set_label("epoch", fontsize=TEXT["axis"], color=INK)
+    bar.ax.tick_params(labelsize=TEXT["tick"], colors=INK)
+    bar.outline.set_visible(False)
+
+
+def depth_bar(axes: Sequence[Axes], layers: Sequence[str]) -> None:
+    """Put a colour bar of layers beside the axes, with the names of some of them, the first one at the top."""
+    norm = BoundaryNorm(np.arange(len(layers) + 1) - 0.5, len(layers))
+    mapped = ScalarMappable(norm, ListedColormap(depth_colors(len(layers))))
+    bar = axes[0].figure.colorbar(mapped, ax=list(axes), pad=0.02, fraction=0.05, aspect=40)
+    some = even_selection(len(layers), 6)
+    bar.set_ticks(some.tolist(), labels=[short_name(layers[i]) for i in some])
+    bar.ax.minorticks_off()
+    bar.ax.invert_yaxis()
+    bar.ax.tick_params(labelsize=TEXT["note"], colors=INK, length=0)
+    bar.outline.set_visible(False)
+
+
+def even_selection(n: int, most: int) -> np.ndarray:
+    """At most ``most`` of n positions, evenly spaced, the first and the last among them; shape (min(n, most),)."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mi_callback.reporting.curves import curves
+from mi_callback.reporting.depth import depth_profile, heat_map
+from mi_callback.reporting.epochs import curves
+from mi_callback.reporting.palette import MOST_NAMED
 from mi_callback.reporting.plane import information_plane
+from mi_callback.reporting.runs import overlay
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from mi_callback.reporting.history import History
 
-__all__ = ["curves", "draw_figures", "information_plane"]
+__all__ = ["curves", "depth_profile", "draw_figures", "heat_map", "information_plane", "overlay"]
 
 
 def draw_figures(history: History) -> dict[str, Figure]:
-    """Draw what a logger gets: the figures that this history has the quantities for, by tag."""
+    """Draw what a logger gets, by tag: the figures that this history has the quantities for.
+
+    Args:
+        history: estimates of a run.
+
+    Returns:
+        "mi/curves"; "mi/information_plane" if both of its quantities were measured; for more than seven layers
+        "mi/heat_map_<quantity>" for each quantity. Nothing for an empty history.
+    """
     if not len(history):
         return {}
     figures = {"mi/curves": curves(history)}
     if {"input", "target"} <= set(history.quantities):
         figures["mi/information_plane"] = information_plane(history)
+    if len(history.layers) > MOST_NAMED:
+        figures |= {f"mi/heat_map_{quantity}": heat_map(history, quantity=quantity) for quantity in history.quantities}
     return figures

@@ -163,15 +163,19 @@ class History:
         """Names of the quantities, in the order of first measurement."""
         return list(dict.fromkeys(quantity for _, _, quantity in self._rows))
 
+    @property
+    def epochs(self) -> list[int]:
+        """The epochs measured, in ascending order."""
+        return sorted({epoch for epoch, _, _ in self._rows})
+
     def __len__(self) -> int:
         return len(self._rows)
 
     def __repr__(self) -> str:
-        epochs = {epoch for epoch, _, _ in self._rows}
-        return f"History({len(self.layers)} layers, {len(epochs)} epochs, quantities={self.quantities})"
+        return f"History({len(self.layers)} layers, {len(self.epochs)} epochs, quantities={self.quantities})"
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """One new dict of plain values a layer, quantity and epoch, keys as in ``ROW_KEYS``, in order of measurement."""
+        """One new dict of plain values a layer, quantity and epoch, keys as in ``ROW_KEYS``, in the order measured."""
         rows = [dict(zip(ROW_KEYS, values, strict=True)) for values in self._rows.values()]
         for row in rows:
             row["flags"] = list(row["flags"])

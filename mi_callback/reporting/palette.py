@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-__all__ = ["EPOCH_COLORS", "GREY", "INK", "MARKERS", "TEXT", "layer_colors", "quantity_label", "symbol"]
+__all__ = [
+    "EPOCH_COLORS", "GREY", "INK", "MOST_NAMED", "SOFT", "TEXT", "LayerLook", "depth_colors", "layer_looks",
+    "quantity_label", "short_name", "symbol",
+]
 
 # Okabe & Ito (2008), told apart with every common colour blindness; its yellow is too faint for lines on white.
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">")
+_OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MOST_NAMED = len(_OKABE_ITO)  # more layers than hues are told by a gradation over depth, and some of them are named
 EPOCH_COLORS = "viridis"  # rises evenly in lightness: reads in grey print and with colour blindness
-DEPTH_COLORS = "cividis"
 INK = "#222222"
-GREY = "#8c8c8c"
-TEXT = {"axis": 11.0, "tick": 9.5, "note": 9.0}  # points, for a figure 5 inches wide that is shown as a small tile
+GREY = "#7a7a7a"
+SOFT = "#b8b8b8"
+TEXT = {"axis": 11.0, "tick": 10.0, "note": 9.0}  # points, for figures 4.8 inches wide that are shown as small tiles
 
 _SYMBOLS = {
     "target": r"$I(T;Y)$",
@@ -27,6 +33,14 @@ _SYMBOLS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class LayerLook:
+    """Colour and marker of a layer."""
+
+    color: str
+    marker: str
+
+
 def symbol(name: str) -> str:
     """Mathematical notation of a quantity or ceiling; a name without one is drawn as it stands."""
     return _SYMBOLS.get(name, name.replace("$", r"\$"))
@@ -37,13 +51,26 @@ def quantity_label(quantity: str, unit: str | None) -> str:
     return f"{symbol(quantity)} ({unit or 'bits'})"
 
 
-def layer_colors(layers: Sequence[str]) -> dict[str, str]:
-    """A colour a layer: distinct hues for a few layers, a gradation by depth for more than there are hues."""
-    if len(layers) <= len(OKABE_ITO):
-        return dict(zip(layers, OKABE_ITO, strict=False))
+def short_name(layer: str, longest: int = 20) -> str:
+    """The layer's name, with its middle left out if it is long: the ends tell layers apart."""
+    if len(layer) <= longest:
+        return layer
+    half = (longest - 1) // 2
+    return f"{layer[:half]}…{layer[-half:]}"
+
+
+def depth_colors(n: int) -> list[str]:
+    """Colours of n layers, from dark to light with depth."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    # the lightest fifth of the map is left out: it is too faint for lines on white
-    depth = colormaps[DEPTH_COLORS]
-    return {layer: to_hex(depth(0.82 * i / (len(layers) - 1))) for i, layer in enumerate(layers)}
+    # cividis has the virtues of viridis and is not taken for epochs; its lightest end is too faint for lines on white
+    return [to_hex(colormaps["cividis"](0.9 * i / max(n - 1, 1))) for i in range(n)]
+
+
+def layer_looks(layers: Sequence[str]) -> dict[str, LayerLook]:
+    """A look for each layer: distinct hues for a few layers, a gradation by depth for more than there are hues."""
+    n = len(layers)
+    colors = _OKABE_ITO[:n] if n <= MOST_NAMED else depth_colors(n)
+    markers = itertools.cycle(_MARKERS)
+    return {layer: LayerLook(c, m) for layer, c, m in zip(layers, colors, markers, strict=False)}

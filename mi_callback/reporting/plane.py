@@ -6,14 +6,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from mi_callback.reporting.canvas import draw_ceilings, hollow, new_figure, note, style
+from mi_callback.reporting.canvas import epoch_bar, even_selection, legend, new_figure, note, style
 from mi_callback.reporting.history import History, Series
-from mi_callback.reporting.palette import EPOCH_COLORS, INK, MARKERS, TEXT, quantity_label
+from mi_callback.reporting.marks import HALO, draw_ceilings, hollow, hollow_handle
+from mi_callback.reporting.palette import (
+    EPOCH_COLORS,
+    INK,
+    MOST_NAMED,
+    SOFT,
+    TEXT,
+    layer_looks,
+    quantity_label,
+    short_name,
+)
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -22,8 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["information_plane"]
 
-_MOST_MARKERS = 40  # a trajectory of more epochs is a line through all of them, with markers on an even selection
-_MOST_LABELS = 8
+_MOST_MARKERS = 30  # a longer trajectory is a line through all epochs, with markers on an even selection of them
+_MOST_FRONTS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +59,11 @@ def information_plane(history: History, *, error_bars: bool = ..., ax: Axes) -> 
 def information_plane(history: History, *, error_bars: bool = False, ax: Axes | None = None) -> Figure | list[Artist]:
     """Draw the information plane, in the unit of the history.
 
-    A layer is told by its marker, an epoch by its colour. Points that carry a flag, or stand above a limit by more than
-    two standard errors, are hollow. With more than 40 epochs the line passes through every epoch, and an even selection
-    of them has markers. An epoch at which either value is NaN is left out.
+    Up to seven layers are drawn as one trajectory each: the marker tells the layer, the colour the epoch. With more
+    than 30 epochs the line passes through all of them and an even selection has markers. Of more layers the
+    trajectories are thin and grey, and the layers' points of six epochs are joined in the order of depth, so that the
+    network as a whole is seen to move. Points that carry a flag, or stand above a limit by more than two standard
+    errors, are hollow. An epoch at which either value is NaN is left out.
 
     Args:
         history: estimates of the quantities "input" and "target".
@@ -60,36 +73,40 @@ def information_plane(history: History, *, error_bars: bool = False, ax: Axes | 
     Returns:
         The new figure, or the artists drawn on ``ax``.
     """
-    figure = None
-    if ax is None:
-        figure = new_figure(5.6, 4.4)
-        ax = figure.add_subplot()
-    drawn = _draw(ax, history, error_bars=error_bars)
-    return drawn if figure is None else figure
+    if ax is not None:
+        return _draw(ax, history, error_bars=error_bars, own_figure=False)
+    figure = new_figure(4.3)
+    _draw(figure.add_subplot(), history, error_bars=error_bars, own_figure=True)
+    return figure
 
 
-def _draw(ax: Axes, history: History, *, error_bars: bool) -> list[Artist]:
+def _draw(ax: Axes, history: History, *, error_bars: bool, own_figure: bool) -> list[Artist]:
     style(ax, xlabel=quantity_label("input", history.unit), ylabel=quantity_label("target", history.unit))
     trajectories = _trajectories(history)
     if not trajectories:
-        return [note(ax, "The information plane needs the quantities\n\"input\" and \"target\" of one layer.")]
+        return [note(ax, 'The information plane needs the quantities\n"input" and "target" of a layer.')]
     epochs = np.concatenate([t.epochs for t in trajectories])
     norm = Normalize(epochs.min(), max(epochs.max(), epochs.min() + 1))
-    markers = {t.layer: MARKERS[i % len(MARKERS)] for i, t in enumerate(trajectories)}
-    drawn: list[Artist] = []
-    for axis, quantity in (("y", "target"), ("x", "input")):
-        values = np.concatenate([getattr(t, axis) for t in trajectories])
-        drawn += draw_ceilings(ax, history.ceilings, quantity, values.tolist(), vertical=axis == "x")
-    for t in trajectories:
-        drawn += _trajectory(ax, t, markers[t.layer], norm, error_bars=error_bars)
-    drawn += _names(ax, trajectories, markers)
-    if ax.figure is not None:
-        points = next(a for a in drawn if a.get_label() == "_points")
-        bar = ax.figure.colorbar(points, ax=ax, pad=0.02, fraction=0.05)
-        bar.set_label("epoch", fontsize=TEXT["axis"], color=INK)
-        bar.ax.tick_params(labelsize=TEXT["tick"], colors=INK)
-        bar.outline.set_visible(False)
-    ax.margins(0.06)
+    xs, ys = (np.concatenate([getattr(t, axis) for t in trajectories]).tolist() for axis in "xy")
+    drawn = draw_ceilings(ax, history.ceilings, {"y": ("target", ys), "x": ("input", xs)})
+    handles: list[Artist] = []
+    if len(trajectories) <= MOST_NAMED:
+        looks = layer_looks(history.layers)
+        for t in trajectories:
+            marker = looks[t.layer].marker
+            some = even_selection(len(t.epochs), _MOST_MARKERS)
+            drawn += _path(ax, t, norm)
+            drawn += _points(ax, t, some, marker, norm, error_bars=error_bars, size=38)
+            handles.append(
+                Line2D([], [], linestyle="none", marker=marker, color=INK, markersize=6, label=short_name(t.layer))
+            )
+    else:
+        drawn += _fronts(ax, trajectories, norm, error_bars=error_bars)
+    if any(t.hollow.any() for t in trajectories):
+        handles.append(hollow_handle())
+    drawn += legend(ax, handles, own_figure=own_figure)
+    epoch_bar([ax], norm)
+    ax.margins(0.07)
     return drawn
 
 
@@ -108,38 +125,65 @@ def _pair(x: Series, y: Series, history: History) -> _Trajectory:
     return _Trajectory(x.layer, epochs, x.mi[i], y.mi[j], x.stderr[i], y.stderr[j], marked)
 
 
-def _trajectory(ax: Axes, t: _Trajectory, marker: str, norm: Normalize, *, error_bars: bool) -> list[Artist]:
+def _path(ax: Axes, t: _Trajectory, norm: Normalize) -> list[Artist]:
+    points = np.column_stack([t.x, t.y])
+    segments = list(np.stack([points[:-1], points[1:]], axis=1))
+    lines = LineCollection(segments, cmap=EPOCH_COLORS, norm=norm, linewidths=1.0, alpha=0.6, zorder=2)
+    lines.set_array(t.epochs[1:])
+    return [ax.add_collection(lines)]
+
+
+def _points(
+    ax: Axes, t: _Trajectory, some: NDArray[np.intp], marker: str, norm: Normalize, *, error_bars: bool, size: float
+) -> list[Artist]:
     drawn: list[Artist] = []
-    if len(t.epochs) > 1:
-        points = np.column_stack([t.x, t.y])
-        lines = LineCollection(
-            list(np.stack([points[:-1], points[1:]], axis=1)), cmap=EPOCH_COLORS, norm=norm, linewidths=0.9,
-            alpha=0.6, zorder=2,
-        )
-        lines.set_array(t.epochs[1:])
-        drawn.append(ax.add_collection(lines))
-    some = np.unique(np.linspace(0, len(t.epochs) - 1, min(len(t.epochs), _MOST_MARKERS)).round().astype(int))
     if error_bars:
         bars = ax.errorbar(
-            t.x[some], t.y[some], xerr=t.x_err[some], yerr=t.y_err[some], fmt="none", ecolor="#b0b0b0", elinewidth=0.8,
+            t.x[some], t.y[some], xerr=t.x_err[some], yerr=t.y_err[some], fmt="none", ecolor=SOFT, elinewidth=0.9,
             zorder=1.9,
         )
         drawn += bars.get_children()
     for is_hollow in (False, True):
         part = some[t.hollow[some] == is_hollow]
-        points = ax.scatter(
-            t.x[part], t.y[part], c=t.epochs[part], cmap=EPOCH_COLORS, norm=norm, marker=marker, s=34, linewidths=0.5,
-            edgecolors="white", zorder=3, label="_points",
+        colors = colormaps[EPOCH_COLORS](norm(t.epochs[part]))
+        drawn.append(
+            ax.scatter(
+                t.x[part], t.y[part], marker=marker, s=size, linewidths=1.3 if is_hollow else 0.5, zorder=3,
+                facecolors="white" if is_hollow else colors, edgecolors=colors if is_hollow else "white",
+                label=f"_{t.layer} {'hollow' if is_hollow else 'solid'}",
+            )
         )
-        if is_hollow:
-            points.set(facecolor="white", edgecolor="face", linewidth=1.3)
-        drawn.append(points)
     return drawn
 
 
-def _names(ax: Axes, trajectories: list[_Trajectory], markers: dict[str, str]) -> list[Artist]:
-    handles = [
-        Line2D([], [], linestyle="none", marker=markers[t.layer], color=INK, markersize=6, label=t.layer)
-        for t in trajectories[:_MOST_LABELS]
-    ]
-    return [ax.legend(handles=handles, fontsize=TEXT["note"], frameon=False, loc="best")]
+def _fronts(ax: Axes, trajectories: list[_Trajectory], norm: Normalize, *, error_bars: bool) -> list[Artist]:
+    drawn: list[Artist] = []
+    for t in trajectories:
+        drawn += ax.plot(t.x, t.y, color=SOFT, linewidth=0.5, alpha=0.5, zorder=1.8, label="_path")
+    common = trajectories[0].epochs
+    for t in trajectories[1:]:
+        common = np.intersect1d(common, t.epochs, assume_unique=True)
+    chosen = common[even_selection(len(common), _MOST_FRONTS)] if len(common) else common
+    for epoch in chosen:
+        front = _front(trajectories, int(epoch))
+        color = colormaps[EPOCH_COLORS](norm(epoch))
+        drawn += ax.plot(front.x, front.y, color=color, linewidth=1.2, zorder=2.5, label="_front")
+        drawn += _points(ax, front, np.arange(len(trajectories)), "o", norm, error_bars=error_bars, size=16)
+        if epoch == chosen[-1]:
+            for i in even_selection(len(trajectories), 5):
+                name = ax.annotate(
+                    short_name(trajectories[i].layer), (front.x[i], front.y[i]), xytext=(0, 7), ha="center",
+                    textcoords="offset points", fontsize=TEXT["note"], color=INK, path_effects=HALO, zorder=6,
+                )
+                drawn.append(name)
+    return drawn
+
+
+def _front(trajectories: list[_Trajectory], epoch: int) -> _Trajectory:
+    """The points of all layers at one epoch, in the order of depth."""
+    at = [int(np.searchsorted(t.epochs, epoch)) for t in trajectories]
+    x, y, x_err, y_err, marked = (
+        np.array([getattr(t, key)[i] for t, i in zip(trajectories, at, strict=True)])
+        for key in ("x", "y", "x_err", "y_err", "hollow")
+    )
+    return _Trajectory(f"epoch {epoch}", np.full(len(at), epoch), x, y, x_err, y_err, marked)

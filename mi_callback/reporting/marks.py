@@ -1,0 +1,122 @@
+"""What is drawn around the estimates: ceilings, the null band, and which points are hollow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+
+from mi_callback.reporting.history import Ceiling, Series
+from mi_callback.reporting.palette import GREY, INK, SOFT, TEXT, symbol
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+__all__ = ["HALO", "beyond", "draw_ceilings", "draw_null_band", "hollow", "hollow_handle"]
+
+HALO = [withStroke(linewidth=2.5, foreground="white")]  # keeps text readable on top of lines and in grey print
+_REACH = 1.3  # a ceiling higher than this many times the highest value would squeeze the curves: it becomes a note
+
+
+def beyond(series: Series, ceilings: Mapping[str, Ceiling]) -> NDArray[np.bool_]:
+    """Where a series stands above a ceiling that bounds it by more than two standard errors; shape (E,)."""
+    above = np.zeros(len(series.epochs), dtype=bool)
+    stderr = np.nan_to_num(series.stderr)
+    for ceiling in ceilings.values():
+        if ceiling.bounds(series.quantity) and math.isfinite(ceiling.value):
+            own = 0.0 if math.isnan(ceiling.stderr) else ceiling.stderr
+            above |= series.mi > ceiling.value + 2 * np.hypot(stderr, own)
+    return above
+
+
+def hollow(series: Series, ceilings: Mapping[str, Ceiling]) -> NDArray[np.bool_]:
+    """Which points to draw hollow: those flagged, and those beyond a ceiling; shape (E,)."""
+    return series.flagged | beyond(series, ceilings)
+
+
+def hollow_handle() -> Line2D:
+    """What stands for hollow points in a legend."""
+    return Line2D(
+        [], [], linestyle="none", marker="o", markersize=6, color=GREY, markerfacecolor="none", markeredgewidth=1.2,
+        label="flagged",
+    )
+
+
+def draw_ceilings(
+    ax: Axes, ceilings: Mapping[str, Ceiling], axes: Mapping[str, tuple[str, Iterable[float]]]
+) -> list[Artist]:
+    """Draw ceilings as labelled lines; if all that bound a quantity are far above it, they are named above the axes.
+
+    Args:
+        ax: axes to draw on.
+        ceilings: ceilings by name.
+        axes: "x" and "y" to the quantity along that axis and the values drawn there, which decide what is far.
+
+    Returns:
+        The lines, bands and texts drawn.
+    """
+    drawn: list[Artist] = []
+    far: dict[str, float] = {}
+    for axis, (quantity, values) in axes.items():
+        top = max((v for v in values if math.isfinite(v)), default=0.0)
+        bounding = {n: c for n, c in ceilings.items() if c.bounds(quantity) and math.isfinite(c.value)}
+        near = {n: c for n, c in bounding.items() if c.value <= _REACH * max(top, 0.5)}
+        # neighbouring ceilings are labelled at opposite ends, so that close ones stay readable
+        for i, name in enumerate(sorted(near, key=lambda n: -near[n].value)):
+            drawn += _ceiling(ax, symbol(name), near[name], vertical=axis == "x", at_end=i % 2 == (axis == "x"))
+        if not near:
+            far |= {n: c.value for n, c in bounding.items()}
+    if far:
+        text = ", ".join(f"{symbol(name)} = {value:.3g}" for name, value in far.items())
+        drawn.append(ax.set_title(f"off the axis: {text}", loc="right", fontsize=TEXT["note"], color=GREY, pad=3))
+    return drawn
+
+
+def _ceiling(ax: Axes, label: str, ceiling: Ceiling, *, vertical: bool, at_end: bool) -> list[Artist]:
+    line, band = (ax.axvline, ax.axvspan) if vertical else (ax.axhline, ax.axhspan)
+    drawn: list[Artist] = [
+        line(ceiling.value, color=INK, linewidth=1.0, linestyle=(0, (5, 3)), zorder=1.5, label="_ceiling")
+    ]
+    if math.isfinite(ceiling.stderr):
+        low, high = ceiling.value - ceiling.stderr, ceiling.value + ceiling.stderr
+        drawn.append(band(low, high, color=SOFT, alpha=0.35, linewidth=0, zorder=0.5))
+    end = 0.98 if at_end else 0.02
+    text = f"{label} = {ceiling.value:.3g}"
+    if vertical:
+        written = ax.annotate(
+            text, (ceiling.value, end), xycoords=ax.get_xaxis_transform(), xytext=(-2, 0), textcoords="offset points",
+            rotation=90, ha="right", va="top" if at_end else "bottom", fontsize=TEXT["note"], color=INK, zorder=5,
+            path_effects=HALO,
+        )
+    else:
+        written = ax.annotate(
+            text, (end, ceiling.value), xycoords=ax.get_yaxis_transform(), xytext=(0, 2), textcoords="offset points",
+            ha="right" if at_end else "left", va="bottom", fontsize=TEXT["note"], color=INK, zorder=5,
+            path_effects=HALO,
+        )
+    return [*drawn, written]
+
+
+def draw_null_band(ax: Axes, series: Sequence[Series]) -> list[Artist]:
+    """Draw two standard deviations of the permutation null around zero, of the layer in which it is widest."""
+    epochs = np.unique(np.concatenate([one.epochs for one in series]))
+    widest = np.full(len(epochs), np.nan)
+    for one in series:
+        at = np.searchsorted(epochs, one.epochs)
+        widest[at] = np.fmax(widest[at], one.null_std)
+    known = np.isfinite(widest)
+    if not known.any():
+        return []
+    epochs, half = epochs[known].astype(float), 2 * widest[known]
+    if len(epochs) == 1:  # a band needs two ends
+        epochs, half = epochs + np.array([-0.5, 0.5]), half.repeat(2)
+    return [
+        ax.fill_between(epochs, -half, half, color=SOFT, alpha=0.7, linewidth=0, label=r"null $\pm$ 2 sd"),
+        ax.axhline(0.0, color=GREY, linewidth=0.8, label="_zero"),
+    ]

@@ -1,0 +1,123 @@
+"""Several runs of one network, such as seeds, laid over one another: mean and spread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from mi_callback.reporting.canvas import depth_bar, legend, new_figure, note, style
+from mi_callback.reporting.history import History, Series
+from mi_callback.reporting.marks import draw_ceilings
+from mi_callback.reporting.palette import GREY, INK, MOST_NAMED, layer_looks, quantity_label, short_name
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["overlay"]
+
+
+@overload
+def overlay(
+    histories: Sequence[History], *, quantity: str = ..., layers: Sequence[str] | None = ..., ax: None = ...
+) -> Figure: ...
+
+
+@overload
+def overlay(
+    histories: Sequence[History], *, quantity: str = ..., layers: Sequence[str] | None = ..., ax: Axes
+) -> list[Artist]: ...
+
+
+def overlay(
+    histories: Sequence[History],
+    *,
+    quantity: str = "target",
+    layers: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Figure | list[Artist]:
+    """Draw one quantity of several runs: the mean over the runs, a band of one standard deviation, and each run thinly.
+
+    Mean and band are drawn at the epochs that all runs measured without failing; the runs themselves are drawn whole.
+    The ceilings are those of the first run.
+
+    Args:
+        histories: the runs.
+        quantity: the quantity to draw.
+        layers: the layers to draw; None takes those that all runs have.
+        ax: axes to draw on; None makes a figure.
+
+    Returns:
+        The new figure, or the artists drawn on ``ax``.
+
+    Raises:
+        ValueError: if there is no history, if units differ, or if a layer is missing from a run.
+    """
+    if not histories:
+        raise ValueError("histories: expected at least one History, got none.")
+    units = {history.unit for history in histories if len(history)}
+    if len(units) > 1:
+        raise ValueError(f"histories: expected one unit, got {sorted(map(str, units))}. Measure the runs in one unit.")
+    runs = [history.series(quantity) for history in histories]
+    common = [name for name in runs[0] if all(name in run for run in runs)]
+    missing = [name for name in layers or () if name not in common]
+    if missing:
+        raise ValueError(f"layers: expected layers that every run has, {common}, got {missing}.")
+    figure = new_figure(3.6) if ax is None else None
+    if figure is not None:
+        ax = figure.add_subplot()
+    assert ax is not None
+    drawn = _draw(ax, histories, runs, quantity, list(layers or common), own_figure=figure is not None)
+    return drawn if figure is None else figure
+
+
+def _draw(
+    ax: Axes, histories: Sequence[History], runs: list[dict[str, Series]], quantity: str, layers: list[str],
+    *, own_figure: bool,
+) -> list[Artist]:
+    style(ax, xlabel="epoch", ylabel=quantity_label(quantity, histories[0].unit))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    if not layers:
+        return [note(ax, f"The runs have no layer in common that\nmeasured the quantity {quantity!r}.")]
+    looks = layer_looks(layers)
+    drawn: list[Artist] = []
+    values: list[float] = []
+    for layer in layers:
+        color = looks[layer].color
+        of_layer = [run[layer] for run in runs]
+        for series in of_layer:
+            drawn += ax.plot(series.epochs, series.mi, color=color, linewidth=0.6, alpha=0.35, label="_run")
+            values += series.mi.tolist()
+        epochs, table = _aligned(of_layer)
+        mean = table.mean(axis=0)
+        if len(table) > 1:
+            half = table.std(axis=0, ddof=1)
+            drawn.append(ax.fill_between(epochs, mean - half, mean + half, color=color, alpha=0.2, linewidth=0))
+        drawn += ax.plot(epochs, mean, color=color, linewidth=1.8, label=short_name(layer))
+    drawn += draw_ceilings(ax, histories[0].ceilings, {"y": (quantity, values)})
+    handles: list[Artist] = []
+    if len(layers) <= MOST_NAMED:
+        handles += [Line2D([], [], color=look.color, linewidth=1.8, label=short_name(n)) for n, look in looks.items()]
+    else:
+        depth_bar([ax], layers)
+    if len(runs) > 1:
+        handles.append(Patch(color=GREY, alpha=0.3, linewidth=0, label=rf"$\pm$ 1 sd of {len(runs)} runs"))
+    else:
+        handles.append(Line2D([], [], color=INK, label="1 run"))
+    drawn += legend(ax, handles, own_figure=own_figure)
+    ax.margins(x=0.02, y=0.13)
+    return drawn
+
+
+def _aligned(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs that all runs measured, shape (E,), and their values, shape (R, E)."""
+    epochs = series[0].epochs
+    for one in series:
+        epochs = np.intersect1d(epochs, one.epochs[np.isfinite(one.mi)], assume_unique=True)
+    return epochs, np.stack([one.mi[np.searchsorted(one.epochs, epochs)] for one in series])
