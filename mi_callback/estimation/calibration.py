@@ -12,8 +12,9 @@ from scipy.optimize import brentq
 from scipy.special import entr, ndtr, ndtri
 
 from mi_callback.estimation.ceilings import per_nat
-from mi_callback.estimation.measure import Estimator, Variable
+from mi_callback.estimation.measure import Estimator
 from mi_callback.estimation.records import MutualInformation, Unit
+from mi_callback.estimation.variable import Variable
 
 __all__ = ["Calibration", "calibrate", "class_surrogate", "gaussian_surrogate"]
 
@@ -64,16 +65,16 @@ def calibrate(
     t = np.asarray(activations, dtype=np.float64)
     t = t.reshape(len(t), -1)
     if truth is None:
-        reading = estimator.estimate(Variable(t, name="activations"),
-                                     Variable(partner, discrete=discrete, name="partner"))
-        truth = max(reading.mi, 0.1 * math.log(2) * per_nat(estimator.unit))
+        real = estimator.estimate(Variable(t, name="activations"),
+                                  Variable(partner, discrete=discrete, name="partner"))
+        truth = max(real.mi, 0.1 * math.log(2) * per_nat(estimator.unit))
     nats = truth / per_nat(estimator.unit)
     rng = np.random.default_rng(seed)
+    y: ArrayLike
     if discrete:
         x, y, nats = class_surrogate(t, np.asarray(partner).reshape(-1), nats, rng)
     else:
-        y = np.asarray(partner, dtype=np.float64)
-        x, y = gaussian_surrogate(t, y.reshape(len(y), -1), nats, rng)
+        x, y = gaussian_surrogate(t, np.asarray(partner, dtype=np.float64).reshape(len(t), -1), nats, rng)
     reading: MutualInformation = estimator.estimate(Variable(x, name="surrogate layer"),
                                                     Variable(y, discrete=discrete, name="surrogate partner"))
     return Calibration(nats * per_nat(reading.unit), reading.mi, reading.stderr, len(t), t.shape[1], reading.unit)

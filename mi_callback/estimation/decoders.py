@@ -62,7 +62,7 @@ def ridge_predictions(
         shrunk = values / (values + penalty)
         freedom = 1 - (1 + shrunk.sum()) / n
         explained = ((2 - shrunk)[:, None] * projected**2 / (values + penalty)[:, None]).sum()
-        score = (total - explained) / freedom**2 if freedom > 0 else np.inf
+        score = (total - explained) / freedom**2 if freedom >= 0.5 else np.inf  # near 0 the score lies
         if score < best_score:
             best_score, best_penalty = score, penalty
     shrunk = values / (values + best_penalty)
@@ -78,7 +78,7 @@ def ridge_predictions(
 def logistic_probabilities(
     t: NDArray[np.float64], labels: NDArray[np.intp], folds: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Held-out class probabilities of a multinomial logistic regression, shape (n, K).
+    """Held-out probability of each sample's own class under a multinomial logistic regression, shape (n,).
 
     Features are whitened, which turns the problem round enough for L-BFGS to finish in a few steps. Each fold takes
     the penalty that read the other folds best, so that its own samples have no say.
@@ -90,8 +90,8 @@ def logistic_probabilities(
     """
     n, n_classes, n_folds = len(labels), int(labels.max()) + 1, int(folds.max()) + 1
     prior = np.bincount(labels, minlength=n_classes) / n
-    log_p = np.empty((1 + len(_LOGISTIC_PENALTIES), n, n_classes), dtype=np.float32)
-    log_p[0] = np.log(prior)  # an infinite penalty: the decoder that looks at nothing
+    own = np.empty((1 + len(_LOGISTIC_PENALTIES), n))
+    own[0] = np.log(prior)[labels]  # an infinite penalty: the decoder that looks at nothing
     for fold in range(n_folds):
         train = folds != fold
         f = _whitened(_features(t, train), train)
@@ -104,11 +104,11 @@ def logistic_probabilities(
         weights[-1] = np.log(prior)
         for i, penalty in enumerate(_LOGISTIC_PENALTIES):
             weights = _fit_logistic(features, one_hot, penalty, weights)
-            log_p[1 + i, ~train] = _log_softmax(held @ weights.astype(np.float32))
-    own = log_p[:, np.arange(n), labels].astype(np.float64)
+            log_p = _log_softmax(held @ weights.astype(np.float32))
+            own[1 + i, ~train] = log_p[np.arange(len(held)), labels[~train]]
     fold_sums = np.stack([np.bincount(folds, weights=row, minlength=n_folds) for row in own])
     best = (fold_sums.sum(axis=1, keepdims=True) - fold_sums).argmax(axis=0)
-    return np.exp(log_p[best[folds], np.arange(n)].astype(np.float64))
+    return np.asarray(np.exp(own[best[folds], np.arange(n)]))
 
 
 def _whitened(f: NDArray[np.float64], train: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Groups", "binned", "entropy", "group_rows", "is_enumerable", "plugin_information"]
 
+_UNSEEN = 0.05  # largest share of rows that occur once where counting rows is taken to show the distribution
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Groups:
@@ -68,7 +70,7 @@ def entropy(values: ArrayLike) -> NDArray[np.float64]:
     """
     groups = group_rows(values)
     n = len(groups.inverse)
-    return -np.log(groups.counts / n)[groups.inverse]
+    return np.asarray(-np.log(groups.counts / n)[groups.inverse])
 
 
 def plugin_information(x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
@@ -84,7 +86,7 @@ def plugin_information(x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
     gx, gy = group_rows(x), group_rows(y)
     joint = group_rows(gx.inverse.astype(np.int64) * len(gy.first) + gy.inverse)
     n = len(gx.inverse)
-    return (
+    return np.asarray(
         np.log(joint.counts * float(n))[joint.inverse] - np.log(gx.counts)[gx.inverse] - np.log(gy.counts)[gy.inverse]
     )
 
@@ -92,9 +94,9 @@ def plugin_information(x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
 def is_enumerable(values: ArrayLike) -> bool:
     """Whether the sample shows (nearly) all rows there are, so that counting rows gives entropies to rely on.
 
-    True if at least a quarter of all combinations of the columns' values are in the sample (twelve binary inputs, all
-    listed), or if the chance that a further draw is a row not seen yet is at most 5 % (Good 1953: the share of rows
-    that occur once).
+    True if the chance that a further draw is a row not seen yet is at most 5 %, which is the share of rows that occur
+    once (Good 1953, doi:10.1093/biomet/40.3-4.237); or if that holds for each column, and at least a quarter of all
+    combinations of the columns' values are in the sample (twelve binary inputs, all listed).
 
     Args:
         values: shape (n,) or (n, d).
@@ -102,13 +104,14 @@ def is_enumerable(values: ArrayLike) -> bool:
     rows = np.asarray(values)
     rows = rows.reshape(len(rows), -1)
     n = len(rows)
-    groups = group_rows(rows)
-    if np.count_nonzero(groups.counts == 1) <= 0.05 * n:
+    counts = group_rows(rows).counts
+    if np.count_nonzero(counts == 1) <= _UNSEEN * n:
         return True
     combinations = 1.0
     for column in rows.T:
-        combinations *= len(np.unique(column))
-        if combinations > 4 * len(groups.first):
+        repeats = np.unique(column, return_counts=True)[1]
+        combinations *= len(repeats)
+        if combinations > 4 * len(counts) or np.count_nonzero(repeats == 1) > _UNSEEN * n:
             return False
     return True
 
@@ -129,4 +132,4 @@ def binned(values: ArrayLike, n_bins: int = 30, low: float = -1.0, high: float =
         Shape (n, d), the number of the bin.
     """
     edges = np.linspace(low, high, n_bins + 1)[1:-1]
-    return np.digitize(np.asarray(values), edges)
+    return np.asarray(np.digitize(np.asarray(values), edges))

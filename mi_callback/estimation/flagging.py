@@ -11,8 +11,10 @@ from numpy.typing import ArrayLike
 from mi_callback.estimation.ceilings import Ceilings, ksg_limit, per_nat
 from mi_callback.estimation.records import Flag, MutualInformation
 
-__all__ = ["flags_from_bound", "flags_from_ceilings", "flags_from_mixture", "flags_from_record", "flags_from_samples", "spaces_disagree",
-           "with_flags"]
+__all__ = [
+    "flags_from_bound", "flags_from_ceilings", "flags_from_mixture", "flags_from_record", "flags_from_samples",
+    "spaces_disagree", "with_flags",
+]
 
 _SIGNIFICANT = 2.0  # standard errors, where one comparison is made
 _NEAR_LIMIT = math.log(2)  # nats

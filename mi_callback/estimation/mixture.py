@@ -21,6 +21,8 @@ _BLOCK_BYTES = 1 << 24  # a block of kernel values; small enough to stay in a sh
 _MIN_DRAWS = 2_000  # noisy points at the least: few samples get several draws each
 _FLOAT32_LIMIT = 2e3  # largest squared norm in units of the noise whose float32 rounding stays below 1e-3 nats
 
+_RESOLVED = 1e6  # largest deviation in units of the noise: beyond it double precision does not resolve the noise
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MixtureTerms:
@@ -61,7 +63,8 @@ def mixture_information(activations: ArrayLike, noise_std: float, *, seed: int =
         seed: seeds the noise and the halves.
 
     Raises:
-        ValueError: if ``noise_std`` is not positive and finite, or the activations are not finite.
+        ValueError: if ``noise_std`` is not positive and finite, or lost in rounding beside the activations; or if these
+            are not finite.
     """
     if not (np.isfinite(noise_std) and noise_std > 0):
         raise ValueError(f"noise_std: expected a positive, finite number, got {noise_std!r}. "
@@ -73,6 +76,9 @@ def mixture_information(activations: ArrayLike, noise_std: float, *, seed: int =
                          "Check the layer, or leave this epoch out.")
     s = (s - s.mean(axis=0)) / noise_std  # centred, so that distances by matrix product cancel as little as possible
     n, d = s.shape
+    if float(np.abs(s).max(initial=0.0)) > _RESOLVED:
+        raise ValueError(f"noise_std={noise_std!r}: expected at least a millionth of the activations' spread, which "
+                         f"reaches {np.abs(s).max() * noise_std:.3g}. Give more noise, or see whether training diverges.")
     groups = group_rows(s)
     centres = s[groups.first]
     rng = np.random.default_rng(seed)
@@ -132,7 +138,7 @@ def _log_kernel_sums(
         kernel -= top
         np.exp(kernel, out=kernel)
         sums = (kernel @ w).astype(np.float64)
-        shift = top[:, 0].astype(np.float64) - 0.5 * np.einsum("ij,ij->i", t, t, dtype=np.float64)
+        shift = top[:, 0].astype(np.float64) - 0.5 * np.square(t, dtype=np.float64).sum(axis=1)
         with np.errstate(divide="ignore"):  # a half without any near centre: log 0, never the half a sample is in
             out[start : start + step, :2] = np.log(sums) + shift[:, None]
             out[start : start + step, 2] = np.log(sums.sum(axis=1)) + shift
@@ -142,7 +148,7 @@ def _log_kernel_sums(
 def _pairwise_bounds(centres: NDArray[np.float64], counts: NDArray[np.intp]) -> tuple[float, float]:
     """Kolchinsky & Tracey's bounds: -E log E exp(-D), with D = |s_i - s_j|^2 / 8 (lower) and / 2 (upper), in nats."""
     dtype = _dtype_for(centres)
-    c: NDArray[np.floating[Any]] = (centres / 2).astype(dtype)  # exp(-|s_i - s_j|^2 / 8) = exp(-|c_i - c_j|^2 / 2), and its fourth power
+    c: NDArray[np.floating[Any]] = (centres / 2).astype(dtype)  # halved: exp(-D) is then the kernel and its 4th power
     p = counts / counts.sum()
     w = p.astype(dtype)
     half_norms = 0.5 * np.einsum("ij,ij->i", c, c)

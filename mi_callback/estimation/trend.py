@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Curve", "Verdict", "compression_verdict", "extrapolate"]
 
-_SIGNIFICANT = 2.0
+_SIGNIFICANT = 3.0  # standard errors: the highest of many noisy values stands out by two on its own
 _SMALLEST = 0.05  # of the peak: what falls by less is called steady
 
 
@@ -81,7 +81,9 @@ def compression_verdict(curves: Mapping[str, Curve]) -> Verdict:
     Args:
         curves: curves of one layer by name, such as "ksg", "ksg, half the samples", "mixture, sigma = 0.1", "usable".
     """
-    falling, steady, usable = [], [], 0
+    falling: list[str] = []
+    steady: list[str] = []
+    usable = 0
     for name, curve in curves.items():
         drop, stderr = curve.fall()
         if math.isinf(stderr):

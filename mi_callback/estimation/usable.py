@@ -78,7 +78,7 @@ def _from_classes(
     """
     n = len(labels)
     frequency = np.bincount(labels) / n
-    own = logistic_probabilities(t, labels, _folds(n, n_folds, rng))[np.arange(n), labels]
+    own = logistic_probabilities(t, labels, _folds(n, n_folds, rng))
     prior = frequency[labels]
     return np.asarray(np.log((1 - _GUARD) * own / prior + _GUARD))
 

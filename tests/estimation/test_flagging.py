@@ -1,0 +1,152 @@
+"""Each flag has a case in which it must appear and one in which it must not."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from mi_callback.estimation import Flag
+from mi_callback.estimation.ceilings import ceilings, ksg_limit
+from mi_callback.estimation.flagging import (
+    flags_from_bound,
+    flags_from_ceilings,
+    flags_from_mixture,
+    flags_from_record,
+    flags_from_samples,
+    spaces_disagree,
+    with_flags,
+)
+from mi_callback.estimation.mixture import mixture_information
+from mi_callback.estimation.records import MutualInformation
+
+NULL = np.linspace(-0.05, 0.05, 100)
+GOOD = MutualInformation(
+    mi=1.0, raw=1.0, null=NULL, null_mean=0.0, null_std=0.03, p_value=1 / 101, stderr=0.04, unit="bits", k=3,
+    n_samples=1000, estimator="ksg", space="scores", intrinsic_dim=2.0, half=0.98,
+)
+
+
+def but(**changes):
+    return dataclasses.replace(GOOD, **changes)
+
+
+def test_a_good_estimate_carries_none():
+    assert flags_from_record(GOOD, partner_dim=1.0) == ()
+    assert flags_from_record(but(half=math.nan, stderr=math.nan, p_value=None, null=np.zeros(0))) == ()
+
+
+LIMIT = ksg_limit(1000, 3) / math.log(2)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "flag", "expected"),
+    [
+        (but(raw=LIMIT, half=LIMIT), Flag.SATURATED, True),
+        (but(raw=LIMIT - 0.9, half=LIMIT - 0.9), Flag.SATURATED, True),
+        (but(raw=LIMIT - 1.1, half=LIMIT - 1.1), Flag.SATURATED, False),
+        (but(raw=LIMIT, half=LIMIT, estimator="ross"), Flag.SATURATED, False),
+        (but(intrinsic_dim=12.0), Flag.DIMENSION, True),
+        (but(intrinsic_dim=5.0), Flag.DIMENSION, False),
+        (but(intrinsic_dim=12.0, n_samples=10**7), Flag.DIMENSION, False),
+        (but(intrinsic_dim=12.0, space="supervised"), Flag.DIMENSION, False),
+        (but(intrinsic_dim=math.nan), Flag.DIMENSION, False),
+        (but(half=0.8), Flag.DRIFT, True),
+        (but(half=0.8, stderr=0.2), Flag.DRIFT, False),
+        (but(half=0.93), Flag.DRIFT, False),
+        (but(raw=3.3, half=3.0, stderr=0.1), Flag.DRIFT, False),
+        (but(raw=5.7, half=4.8, stderr=0.1), Flag.DRIFT, True),
+        (but(p_value=0.3), Flag.WITHIN_NULL, True),
+        (but(p_value=0.03), Flag.WITHIN_NULL, False),
+        (but(p_value=0.25, null=NULL[:3]), Flag.WITHIN_NULL, False),
+    ],
+)
+def test_from_the_record(estimate, flag, expected):
+    assert (flag in flags_from_record(estimate)) is expected
+
+
+def test_the_partner_may_have_too_many_dimensions():
+    assert flags_from_record(GOOD, partner_dim=12.0) == (Flag.DIMENSION,)
+
+
+def test_above_ceiling():
+    x_y = but(mi=1.0, stderr=0.05)
+    limits = ceilings(1000, 3, "bits", information=x_y)
+    assert flags_from_ceilings(but(mi=1.3), limits) == (Flag.ABOVE_CEILING,)
+    assert flags_from_ceilings(but(mi=1.1), limits) == ()
+    doubtful = ceilings(1000, 3, "bits", information=with_flags(x_y, Flag.DIMENSION))
+    assert flags_from_ceilings(but(mi=1.3), doubtful) == ()
+
+
+def test_target_entropy_is_a_ceiling_too():
+    limits = ceilings(1000, 3, "bits", labels=np.arange(1000) % 4)
+    assert limits.target_entropy == pytest.approx(2)
+    assert flags_from_ceilings(but(mi=2.2), limits) == (Flag.ABOVE_CEILING,)
+    assert flags_from_ceilings(but(mi=2.02), limits) == ()
+    assert set(limits.named()) == {"H(Y)", "log n", "psi(n) - psi(k)"}
+
+
+def test_below_usable():
+    assert flags_from_bound(GOOD, 1.5, 0.05) == (Flag.BELOW_USABLE,)
+    assert flags_from_bound(GOOD, 1.05, 0.05) == ()
+    assert flags_from_bound(GOOD, 0.2, 0.05) == ()
+
+
+@pytest.mark.parametrize(("d", "sigma", "flagged"), [(4, 0.3, False), (8, 1.0, False), (16, 1.0, False),
+                                                     (4, 0.1, True), (16, 0.5, True), (8, 0.5, True), (32, 1.0, True)])
+def test_mixture_is_flagged_only_where_it_errs(d, sigma, flagged):
+    s = np.random.default_rng(0).standard_normal((4000, d))
+    terms = mixture_information(s, sigma)
+    unit = 1 / math.log(2)
+    raw, half = terms.local.mean() * unit, terms.half * unit
+    estimate = but(raw=raw, half=half, estimator="mixture", n_samples=4000)
+    flags = flags_from_mixture(estimate, is_enumerable=False, drift_stderr=terms.half_stderr * unit)
+    assert bool(flags) is flagged
+    truth = d / 2 * math.log2(1 + 1 / sigma**2)
+    if not flags:
+        assert 2 * raw - half == pytest.approx(truth, abs=0.4)
+    assert flags_from_mixture(estimate, is_enumerable=True, drift_stderr=0.0) == ()
+
+
+def test_near_log_n_the_mixture_is_saturated():
+    s = np.random.default_rng(0).standard_normal((500, 16))
+    terms = mixture_information(s, 0.3)
+    estimate = but(raw=terms.local.mean() / math.log(2), half=terms.half / math.log(2), n_samples=500)
+    assert Flag.SATURATED in flags_from_mixture(estimate, is_enumerable=False, drift_stderr=0.0)
+
+
+def test_dead_units():
+    t = np.random.default_rng(0).standard_normal((50, 10))
+    assert flags_from_samples(t) == ()
+    t[:, 3] = 0
+    assert flags_from_samples(t) == (Flag.DEAD_UNITS,)
+    t[:] = 0
+    assert flags_from_samples(t) == ()  # a constant layer has a flag of its own
+
+
+def test_few_per_class():
+    t = np.random.default_rng(0).standard_normal((100, 2))
+    assert flags_from_samples(t, np.repeat([0, 1], [92, 8]), discrete=True) == (Flag.FEW_PER_CLASS,)
+    assert flags_from_samples(t, np.repeat([0, 1], [91, 9]), discrete=True) == ()
+    assert flags_from_samples(t, np.repeat([0, 1], [92, 8]), discrete=False) == ()
+
+
+def test_spaces_disagree():
+    assert spaces_disagree(GOOD, but(mi=0.5, space="supervised")) == (Flag.SPACES_DISAGREE,)
+    assert spaces_disagree(GOOD, but(mi=0.9, space="supervised")) == ()
+    assert spaces_disagree(but(stderr=0.4), but(mi=0.5)) == ()
+
+
+def test_flags_are_kept_once_and_in_order():
+    estimate = with_flags(with_flags(GOOD, Flag.DRIFT), Flag.CONSTANT, Flag.DRIFT)
+    assert estimate.flags == (Flag.CONSTANT, Flag.DRIFT)
+
+
+def test_every_flag_says_what_to_do():
+    for flag in Flag:
+        assert len(flag.value) > 40
+        assert flag.value.endswith(".")
+    assert {flag for flag in Flag if not flag.is_doubt} == {
+        Flag.CONSTANT, Flag.SINGLETONS, Flag.FEW_PER_CLASS, Flag.DEAD_UNITS, Flag.WITHIN_NULL}
