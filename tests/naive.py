@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import digamma, ndtri
 from scipy.stats import rankdata
 
-__all__ = ["ksg", "mutual_information", "ross"]
+__all__ = ["bounds", "mutual_information"]
 
 Array = NDArray[np.float64]
 
@@ -27,12 +27,36 @@ def mutual_information(
     x: ArrayLike, y: ArrayLike, *, k: int = 3, metric: str = "euclidean", space: str = "scores", discrete: bool = False
 ) -> float:
     """I(x;y) in nats, x of shape (n,) or (n, d), y of shape (n,) or (n, q), or labels (n,) with discrete=True."""
+    return bounds(x, y, k=k, metric=metric, space=space, discrete=discrete, slack=0.0)[0]
+
+
+def bounds(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    k: int = 3,
+    metric: str = "euclidean",
+    space: str = "scores",
+    discrete: bool = False,
+    slack: float = 1e-6,
+) -> tuple[float, float]:
+    """Lowest and highest I(x;y) in nats if distances that agree to a relative slack may count as less or not.
+
+    Ranks make distances that are equal on paper and differ in the last bit: the scores of x and of y are the same
+    numbers, so that a distance of one side often equals one of the other. On continuous numbers both ends agree.
+    """
     x, y = np.asarray(x), np.asarray(y)
     if discrete:
         labels, counts = np.unique(y.reshape(-1), return_counts=True)
         kept = ~np.isin(y.reshape(-1), labels[counts == 1])
-        return ross(side(x[kept], k, metric, space), y.reshape(-1)[kept], k)
-    return ksg(side(x, k, metric, space), side(y, k, metric, space), k)
+        y = y.reshape(-1)[kept]
+        dx = side(x[kept], k, metric, space)
+        rows = [_ross_row(dx, y, k, i, slack) for i in range(len(y))]
+    else:
+        dx, dy = side(x, k, metric, space), side(y, k, metric, space)
+        rows = [_ksg_row(dx, dy, k, i, slack) for i in range(len(dx))]
+    low, high = np.mean(rows, axis=0) if rows else (0.0, 0.0)
+    return float(low), float(high)
 
 
 def side(values: Array, k: int, metric: str, space: str) -> Array:
@@ -73,36 +97,53 @@ def balanced_scale(distances: Array, k: int) -> float:
     return float(positive.mean()) if len(positive) else 1.0
 
 
-def ksg(dx: Array, dy: Array, k: int) -> float:
-    """KSG 1 with strict counts, and Gao et al. where the radius is zero, in nats."""
+def _ksg_row(dx: Array, dy: Array, k: int, i: int, slack: float) -> tuple[float, float]:
+    """KSG 1 at sample i, or Gao et al. where the radius is zero: lowest and highest value over near ties."""
     n = len(dx)
-    local = np.empty(n)
-    for i in range(n):
-        others = np.arange(n) != i
-        row_x, row_y = dx[i][others], dy[i][others]
-        joint = np.maximum(row_x, row_y)
-        eps = np.sort(joint)[k - 1]
-        if eps > 0:
-            local[i] = digamma(k) + digamma(n) - digamma(1 + np.sum(row_x < eps)) - digamma(1 + np.sum(row_y < eps))
-        else:
-            copies, n_x, n_y = 1 + np.sum(joint == 0), 1 + np.sum(row_x == 0), 1 + np.sum(row_y == 0)
-            local[i] = digamma(copies) + digamma(n) - digamma(n_x) - digamma(n_y)
-    return float(local.mean())
+    others = np.arange(n) != i
+    row_x, row_y = dx[i][others], dy[i][others]
+    joint = np.maximum(row_x, row_y)
+    kth = np.argsort(joint, kind="stable")[k - 1]
+    eps = joint[kth]
+    if eps == 0:
+        copies, n_x, n_y = 1 + np.sum(joint == 0), 1 + np.sum(row_x == 0), 1 + np.sum(row_y == 0)
+        value = float(digamma(copies) + digamma(n) - digamma(n_x) - digamma(n_y))
+        return value, value
+    few_x, many_x = _inside(row_x, eps, row_x[kth] == eps, slack)
+    few_y, many_y = _inside(row_y, eps, row_y[kth] == eps, slack)
+    low = digamma(k) + digamma(n) - digamma(1 + many_x) - digamma(1 + many_y)
+    high = digamma(k) + digamma(n) - digamma(1 + few_x) - digamma(1 + few_y)
+    return float(low), float(high)
 
 
-def ross(dx: Array, labels: Array, k: int) -> float:
-    """Ross with the position of the k-th neighbour of the same class, in nats; every class has two members or more."""
+def _inside(row: Array, eps: float, sets_eps: bool, slack: float) -> tuple[int, int]:
+    """How many distances are below eps, at least and at most, if those within the slack may be on either side.
+
+    A distance equal to eps on the side that set it is the same number in any arithmetic: it is never inside.
+    """
+    if slack == 0:
+        count = int(np.sum(row < eps))
+        return count, count
+    near = np.abs(row - eps) <= slack * eps
+    if sets_eps:
+        near &= row != eps
+    sure = int(np.sum((row < eps) & ~near))
+    return sure, sure + int(near.sum())
+
+
+def _ross_row(dx: Array, labels: Array, k: int, i: int, slack: float) -> tuple[float, float]:
+    """Ross at sample i, in a class of two members or more: lowest and highest value over near ties."""
     n = len(dx)
-    local = np.empty(n)
-    for i in range(n):
-        others = np.arange(n) != i
-        row, same = dx[i][others], (labels == labels[i])[others]
-        n_class = 1 + same.sum()
-        k_class = min(k, n_class - 1)
-        eps = np.sort(row[same])[k_class - 1]
-        if eps > 0:
-            local[i] = digamma(k_class) + digamma(n) - digamma(n_class) - digamma(1 + np.sum(row < eps))
-        else:
-            copies, n_x = 1 + np.sum(row[same] == 0), 1 + np.sum(row == 0)
-            local[i] = digamma(copies) + digamma(n) - digamma(n_class) - digamma(n_x)
-    return float(local.mean()) if n else 0.0
+    others = np.arange(n) != i
+    row, same = dx[i][others], (labels == labels[i])[others]
+    n_class = 1 + same.sum()
+    k_class = min(k, n_class - 1)
+    eps = np.sort(row[same])[k_class - 1]
+    if eps == 0:
+        copies, n_x = 1 + np.sum(row[same] == 0), 1 + np.sum(row == 0)
+        value = float(digamma(copies) + digamma(n) - digamma(n_class) - digamma(n_x))
+        return value, value
+    few, many = _inside(row, eps, True, slack)
+    low = digamma(k_class) + digamma(n) - digamma(n_class) - digamma(1 + many)
+    high = digamma(k_class) + digamma(n) - digamma(n_class) - digamma(1 + few)
+    return float(low), float(high)

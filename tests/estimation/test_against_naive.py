@@ -19,11 +19,17 @@ def in_nats(x, y, samples, **options):
     return mutual_information(x, y, k=samples.k, unit="nats", n_permutations=0, **options).raw
 
 
+def assert_between(value, bounds):
+    """Within 1e-3 nats of the oracle, whichever way it decides ties that are up to the last bit."""
+    low, high = bounds
+    assert low - 1e-3 <= value <= high + 1e-3
+
+
 @given(pairs(), SPACES, METRICS)
 def test_continuous_target(samples: Samples, space, metric):
     """Evidence: oracle; random n, d, k, scales, offsets, duplicates, atoms, heavy tails."""
-    expected = naive.mutual_information(samples.x, samples.y, k=samples.k, space=space, metric=metric)
-    assert in_nats(samples.x, samples.y, samples, space=space, metric=metric) == pytest.approx(expected, abs=1e-3)
+    bounds = naive.bounds(samples.x, samples.y, k=samples.k, space=space, metric=metric)
+    assert_between(in_nats(samples.x, samples.y, samples, space=space, metric=metric), bounds)
 
 
 @given(classes(), SPACES, METRICS)
@@ -31,25 +37,24 @@ def test_discrete_target(samples: Samples, space, metric):
     """Evidence: oracle; classes of one member, of fewer than k, and of most of the samples."""
     labels = samples.y
     assume(np.sum(np.bincount(labels)[labels] > 1) >= samples.k + 2)
-    expected = naive.mutual_information(samples.x, labels, k=samples.k, space=space, metric=metric, discrete=True)
-    assert in_nats(samples.x, labels, samples, space=space, metric=metric) == pytest.approx(expected, abs=1e-3)
+    bounds = naive.bounds(samples.x, labels, k=samples.k, space=space, metric=metric, discrete=True)
+    assert_between(in_nats(samples.x, labels, samples, space=space, metric=metric), bounds)
 
 
 @given(pairs(max_n=80))
 def test_single_precision_input(samples: Samples):
     """Evidence: oracle on the same rounded numbers; an offset of 1e4 times the spread makes many of them equal."""
     x, y = samples.x.astype(np.float32), samples.y.astype(np.float32)
-    expected = naive.mutual_information(x, y, k=samples.k, space="standard")
-    assert in_nats(x, y, samples, space="standard") == pytest.approx(expected, abs=1e-3)
+    assert_between(in_nats(x, y, samples, space="standard"), naive.bounds(x, y, k=samples.k, space="standard"))
 
 
+@pytest.mark.parametrize("space", ["raw", "scores"])
 @pytest.mark.parametrize("n", [5, 6, 7, 10])
-def test_as_few_samples_as_possible(n):
+def test_as_few_samples_as_possible(n, space):
     """Evidence: oracle, at n = k + 2 and just above."""
     x, y = np.random.default_rng(n).standard_normal((2, n))
-    expected = naive.mutual_information(x, y)
-    assert mutual_information(x, y, space="scores", unit="nats", n_permutations=0).raw == pytest.approx(
-        expected, abs=1e-3
+    assert_between(
+        mutual_information(x, y, space=space, unit="nats", n_permutations=0).raw, naive.bounds(x, y, space=space)
     )
 
 
