@@ -1,6 +1,7 @@
 """Arrays in, records out: estimating mutual information. Needs numpy, scipy, faiss and numba; no torch, no Lightning."""
 
-from mi_callback.estimation.measure import Estimator, Variable, mutual_information
+from mi_callback.estimation.measure import Estimator, mutual_information
 from mi_callback.estimation.records import Flag, MutualInformation
+from mi_callback.estimation.variable import Variable
 
 __all__ = ["Estimator", "Flag", "MutualInformation", "Variable", "mutual_information"]

@@ -6,7 +6,7 @@ Class labels: Ross (2014), doi:10.1371/journal.pone.0087357. Coincident samples:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from scipy.special import digamma
 from mi_callback.estimation import kernels
 from mi_callback.estimation.neighbors import NeighborTable
 from mi_callback.estimation.parallel import run_in_threads
+from mi_callback.estimation.permutation import Permutations
 from mi_callback.estimation.targets import LabelTarget, ScalarTarget, Target
 
 __all__ = ["Reading", "read_table"]
@@ -40,7 +41,7 @@ class Reading:
 
 
 def read_table(
-    table: NeighborTable, target: Target, k: int, permutations: NDArray[np.int32] | None = None
+    table: NeighborTable, target: Target, k: int, permutations: Permutations | None = None
 ) -> Reading:
     """Estimate the mutual information of a table's samples and a target.
 
@@ -49,18 +50,15 @@ def read_table(
         target: what goes with each; under a permutation p sample i is paired with ``target[p[i]]``. Every class of a
             LabelTarget has two members at least.
         k: number of neighbours, less than n.
-        permutations: shape (P, n).
+        permutations: P permutations of the n samples.
     """
     n = table.n_samples
-    identity = np.arange(n, dtype=np.int32)[None]
-    everything = identity if permutations is None else np.concatenate([identity, permutations])
     psi = np.concatenate([[np.nan], digamma(np.arange(1, n + 2))])
     local = np.empty(n)
-    means = np.empty(len(everything))
+    means = []
     completed = 0
-    for at in range(0, len(everything), _BATCH):
-        batch = np.ascontiguousarray(everything[at : at + _BATCH], dtype=np.int32)
-        scanned = local if at == 0 else np.empty(n)
+    for batch in _batches(n, permutations):
+        scanned = np.empty(n) if means else local
         if isinstance(target, ScalarTarget):
             scan, complete = _scalar(table, target, k, psi, batch)
         elif isinstance(target, LabelTarget):
@@ -83,9 +81,19 @@ def read_table(
             total += np.bincount(which, weights=terms, minlength=len(batch))
             scanned[rows[which == 0]] = terms[which == 0]
             completed += len(rows)
-        means[at : at + len(batch)] = total / n + digamma(n)
-    # The mean of the local values is the estimate by the same sum as any permuted value: they compare exactly.
-    return Reading(local=local + digamma(n), null=means[1:], n_completed=completed)
+        means.append(total / n + digamma(n))
+    return Reading(local=local + digamma(n), null=np.concatenate(means)[1:], n_completed=completed)
+
+
+def _batches(n: int, permutations: Permutations | None) -> Iterator[NDArray[np.int32]]:
+    """The identity and then the permutations, a batch at a time."""
+    identity = np.arange(n, dtype=np.int32)[None]
+    total = len(permutations) if permutations is not None else 0
+    stop = min(_BATCH - 1, total)
+    yield identity if permutations is None else np.concatenate([identity, permutations.batch(0, stop)])
+    while permutations is not None and stop < total:
+        start, stop = stop, min(stop + _BATCH, total)
+        yield permutations.batch(start, stop)
 
 
 _Scan = Callable[[int, int, NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]], None]
@@ -95,9 +103,10 @@ _Complete = Callable[[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]], 
 def _scalar(
     table: NeighborTable, target: ScalarTarget, k: int, psi: NDArray[np.float64], batch: NDArray[np.int32]
 ) -> tuple[_Scan, _Complete]:
-    line = target.values[target.order]
+    scaled = target.values * (table.unit / target.unit)
+    line = scaled[target.order]
     positions = target.positions[batch]
-    values = target.values[batch]
+    values = scaled[batch]
 
     def scan(
         start: int, stop: int, local: NDArray[np.float64], sums: NDArray[np.float64], pending: NDArray[np.float32]
@@ -167,6 +176,7 @@ def _labels(
 def _table(
     table: NeighborTable, target: NeighborTable, k: int, psi: NDArray[np.float64], batch: NDArray[np.int32]
 ) -> tuple[_Scan, _Complete]:
+    ratio = np.float32(table.unit / target.unit)
     inverses = np.empty_like(batch)
     np.put_along_axis(inverses, batch, np.arange(batch.shape[1], dtype=np.int32)[None], axis=1)
 
@@ -176,7 +186,7 @@ def _table(
         kernels.scan_table(
             table.indices, table.distances, table.lengths, table.radii, table.atoms,
             target.indices, target.distances, target.lengths, target.radii, target.atoms,
-            batch, inverses, psi, k, start, stop, np.full(table.n_samples, np.inf, np.float32), local, sums, pending,
+            ratio, batch, inverses, psi, k, start, stop, np.full(table.n_samples, np.inf, np.float32), local, sums, pending,
         )  # fmt: skip
 
     def complete(
@@ -189,13 +199,13 @@ def _table(
             kernels.complete_table(
                 table.values, table.metric_code, table.indices, table.distances, table.lengths, table.radii,
                 target.values, target.metric_code, target.indices, target.distances, target.lengths, target.radii,
-                batch, inverses, which[start:stop], rows[start:stop], bounds[start:stop], k, epsilon[start:stop],
-                joint[start:stop],
+                ratio, batch, inverses, which[start:stop], rows[start:stop], bounds[start:stop], k,
+                epsilon[start:stop], joint[start:stop],
             )  # fmt: skip
 
         run_in_threads(finish, len(rows), _CHUNK)
         partners = batch[which, rows]
-        nearer = target.count_nearer(partners, epsilon)
+        nearer = target.count_nearer(partners, epsilon, float(ratio))
         return _terms(table, rows, epsilon, joint, target.atoms[partners], nearer + 1, np.int64(k), psi)
 
     return scan, complete

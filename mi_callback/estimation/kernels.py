@@ -245,30 +245,44 @@ def sorted_line_neighbors(x, order, start, stop, indices, distances, lengths, ra
 
 
 @_compiled
-def restrict_rows(rows, local, parent_indices, parent_distances, parent_lengths, indices, distances, lengths):
+def restrict_rows(
+    rows, local, parent_indices, parent_distances, parent_lengths, parent_radii, indices, distances, lengths, radii
+):
     """Filter the rows of a subset of samples to that subset; ``local`` maps a sample to its place in it, or -1."""
+    width = indices.shape[1]
     for r in range(rows.size):
         i = rows[r]
         size = 0
-        for c in range(parent_lengths[i]):
-            j = local[parent_indices[i, c]]
-            if j >= 0:
-                indices[r, size] = j
-                distances[r, size] = parent_distances[i, c]
-                size += 1
+        c = 0
+        while c < parent_lengths[i] and size < width:
+            indices[r, size] = local[parent_indices[i, c]]
+            distances[r, size] = parent_distances[i, c]
+            size += local[parent_indices[i, c]] >= 0
+            c += 1
         lengths[r] = size
+        # A row that filled up early is complete only below the next distance in the parent's row.
+        radii[r] = parent_distances[i, c] if c < parent_lengths[i] else parent_radii[i]
 
 
 @_compiled
-def count_listed(distances, lengths, rows, epsilon, counts):
-    """Count, in each row, the listed neighbours strictly nearer than a radius."""
+def count_listed(distances, lengths, ratio, rows, epsilon, counts):
+    """Count, in each row, the listed neighbours whose distance times ``ratio`` is below a radius."""
     for r in range(rows.size):
-        counts[r] = _lower_bound(distances[rows[r]], lengths[rows[r]], epsilon[r])
+        start, length = 0, lengths[rows[r]]
+        row = distances[rows[r]]
+        while length > 0:
+            half = length >> 1
+            if row[start + half] * ratio < epsilon[r]:
+                start += half + 1
+                length -= half + 1
+            else:
+                length = half
+        counts[r] = start
 
 
 @_compiled
-def count_nearer(block, rows, x, slack, metric, starts, epsilon, counts):
-    """Count the samples strictly nearer than each of a row's radii; those too close to call are recomputed.
+def count_nearer(block, rows, x, slack, metric, ratio, starts, epsilon, counts):
+    """Count the samples whose distance times ``ratio`` is below each of a row's radii; close calls are recomputed.
 
     Args:
         block: (B, n) approximate distances (Euclidean: squared) of ``rows`` to all samples.
@@ -276,6 +290,7 @@ def count_nearer(block, rows, x, slack, metric, starts, epsilon, counts):
         x: (n, d) values.
         slack: (B + 1,) error bounds as for ``select_neighbors``.
         metric: EUCLIDEAN or CHEBYSHEV.
+        ratio: factor that turns the distances into the unit of the radii.
         starts: (B + 1,) the radii of row r are ``epsilon[starts[r]:starts[r + 1]]``.
         epsilon: radii, positive.
         counts: written, the sample itself not counted.
@@ -287,13 +302,15 @@ def count_nearer(block, rows, x, slack, metric, starts, epsilon, counts):
         approximate = block[r]
         if starts[r + 1] - starts[r] > 24:  # many radii: sort the row once and look each up
             for j in range(n):
-                exact[j] = _distance(x, i, x, j, metric)
+                exact[j] = _distance(x, i, x, j, metric) * ratio
             exact.sort()
             for e in range(starts[r], starts[r + 1]):
                 counts[e] = _lower_bound(exact, n, epsilon[e]) - 1
             continue
         for e in range(starts[r], starts[r + 1]):
-            limit = epsilon[e] * epsilon[e] if metric == EUCLIDEAN else epsilon[e]
+            limit = epsilon[e] / ratio
+            if metric == EUCLIDEAN:
+                limit *= limit
             margin = slack[r] + slack[rows.size] * limit
             low, high = limit - margin, limit + margin
             surely, possibly = 0, 0
@@ -303,7 +320,7 @@ def count_nearer(block, rows, x, slack, metric, starts, epsilon, counts):
             if possibly > surely:
                 for j in range(n):
                     if low <= approximate[j] <= high:
-                        surely += _distance(x, i, x, j, metric) < epsilon[e]
+                        surely += _distance(x, i, x, j, metric) * ratio < epsilon[e]
             counts[e] = surely - 1
 
 
@@ -540,11 +557,12 @@ def complete_labels(x, metric, which, rows, labels, members, starts, k, epsilon,
 def scan_table(
     indices, distances, lengths, radii, atoms,
     y_indices, y_distances, y_lengths, y_radii, y_atoms,
-    permutations, inverses, psi, k, start, stop, scratch, local, sums, pending,
+    ratio, permutations, inverses, psi, k, start, stop, scratch, local, sums, pending,
 ):  # fmt: skip
     """KSG for rows start to stop by intersecting each row with the permuted partner's row of the target's table.
 
     Args:
+        ratio: unit of the table over unit of the target's: turns the target's distances into the table's.
         permutations, inverses: (P, n) which target goes with a sample, and which sample with a target.
         scratch: (n,) of infinities, left as it was found: the distances of the row at hand.
     """
@@ -563,7 +581,7 @@ def scan_table(
             y_length = y_lengths[partner]
             c = 0
             while c < y_length:
-                dy = y_distances[partner, c]
+                dy = y_distances[partner, c] * ratio
                 if dy >= kth:
                     break
                 radius = max(dy, scratch[inverse[y_indices[partner, c]]])
@@ -571,7 +589,7 @@ def scan_table(
                     _insert(best, radius)
                     kth = best[k - 1]
                 c += 1
-            if kth > radii[i] or (c == y_length and kth > y_radii[partner]):
+            if kth > radii[i] or (c == y_length and kth > y_radii[partner] * ratio):
                 pending[p, i] = kth
                 continue
             pending[p, i] = -1
@@ -586,7 +604,7 @@ def scan_table(
                     joint += scratch[inverse[y_indices[partner, c]]] == 0
                 term = psi[joint] - psi[atoms[i]] - psi[y_atoms[partner]]
             else:
-                while c > 0 and y_distances[partner, c - 1] >= kth:
+                while c > 0 and y_distances[partner, c - 1] * ratio >= kth:
                     c -= 1
                 term = psi[k] - psi[_lower_bound(distances[i], length, kth) + 1] - psi[c + 1]
             sums[p] += term
@@ -600,7 +618,7 @@ def scan_table(
 def complete_table(
     x, x_metric, indices, distances, lengths, radii,
     y, y_metric, y_indices, y_distances, y_lengths, y_radii,
-    permutations, inverses, which, rows, bounds, k, epsilon, joint,
+    ratio, permutations, inverses, which, rows, bounds, k, epsilon, joint,
 ):  # fmt: skip
     """Finish rows whose k-th neighbour lies beyond one of the tables; arguments as for the other kernels.
 
@@ -615,14 +633,14 @@ def complete_table(
         partner = permutation[i]
         beyond = np.nextafter(bounds[r], INF)
         best[:] = beyond
-        if bounds[r] == 0 or (beyond > radii[i] and beyond > y_radii[partner]):
+        if bounds[r] == 0 or (beyond > radii[i] and beyond > y_radii[partner] * ratio):
             coincident = 1
             for j in range(n):
                 if j == i:
                     continue
                 dx = _distance(x, i, x, j, x_metric)
                 if dx < best[k - 1] or dx == 0:
-                    radius = max(dx, _distance(y, partner, y, permutation[j], y_metric))
+                    radius = max(dx, _distance(y, partner, y, permutation[j], y_metric) * ratio)
                     coincident += radius == 0
                     if radius < best[k - 1]:
                         _insert(best, radius)
@@ -633,13 +651,13 @@ def complete_table(
                 dx = distances[i, c]
                 if dx >= best[k - 1] or dx >= radii[i]:
                     break
-                radius = max(dx, _distance(y, partner, y, permutation[indices[i, c]], y_metric))
+                radius = max(dx, _distance(y, partner, y, permutation[indices[i, c]], y_metric) * ratio)
                 coincident += radius == 0
                 if radius < best[k - 1]:
                     _insert(best, radius)
             if best[k - 1] > radii[i]:
                 for c in range(y_lengths[partner]):
-                    dy = y_distances[partner, c]
+                    dy = y_distances[partner, c] * ratio
                     if dy >= best[k - 1]:
                         break
                     dx = _distance(x, i, x, inverse[y_indices[partner, c]], x_metric)

@@ -49,6 +49,8 @@ class NeighborTable:
         farthest: shape (n,): no sample is farther than this.
         atoms: shape (n,): number of samples that coincide with each, itself included.
         first: shape (n,): the first of the samples that coincide with each.
+        unit: distance that counts as 1 beside other tables. Distances themselves stay as they are: rounded once, they
+            equal what the kernels compute for pairs that are not listed.
     """
 
     values: NDArray[np.floating]
@@ -60,15 +62,19 @@ class NeighborTable:
     farthest: NDArray[np.float32]
     atoms: NDArray[np.int32]
     first: NDArray[np.int32]
+    unit: float = 1.0
 
     @classmethod
-    def build(cls, values: NDArray[np.floating], width: int, metric: Metric = "euclidean") -> NeighborTable:
+    def build(
+        cls, values: NDArray[np.floating], width: int, metric: Metric = "euclidean", *, unit_rank: int | None = None
+    ) -> NeighborTable:
         """Find the nearest neighbours of every sample.
 
         Args:
             values: shape (n, d), finite.
             width: number of neighbours m to list, at most n - 1.
             metric: "euclidean" or "chebyshev".
+            unit_rank: take the typical distance to the neighbour of this rank for unit (the balanced scale).
         """
         n, d = values.shape
         width = min(width, n - 1)
@@ -89,7 +95,7 @@ class NeighborTable:
             table._fill_from_line()
         else:
             table._fill_from_blocks()
-        return table
+        return table if unit_rank is None else replace(table, unit=table._typical_distance(unit_rank))
 
     @property
     def n_samples(self) -> int:
@@ -101,65 +107,56 @@ class NeighborTable:
         """The metric, as the kernels know it."""
         return kernels.EUCLIDEAN if self.metric == "euclidean" else kernels.CHEBYSHEV
 
-    def typical_distance(self, rank: int) -> float:
-        """Median over the samples of the distance to the neighbour of a rank; 0 only if no two samples differ.
+    def restricted(self, rows: NDArray[np.integer], width: int | None = None) -> NeighborTable:
+        """The table of a subset of the samples: the same rows, filtered. No search.
 
-        Where more than half of the samples have that many exact copies the mean over the other samples stands in.
+        Args:
+            rows: shape (r,), samples, none twice.
+            width: neighbours to keep, all if None.
         """
-        column = self.distances[:, min(rank, self.indices.shape[1]) - 1].astype(np.float64)
-        typical = float(np.median(column))
-        if typical == 0:
-            positive = column[column > 0]
-            typical = float(positive.mean()) if positive.size else float(self.distances.max(initial=0))
-        return typical
-
-    def scaled(self, factor: float) -> NeighborTable:
-        """The same table with all distances multiplied by a positive factor."""
-        single = np.float32(factor)
-        return replace(
-            self,
-            values=self.values * self.values.dtype.type(factor),
-            distances=self.distances * single,
-            radii=self.radii * single,
-            farthest=self.farthest * single,
-        )
-
-    def restricted(self, rows: NDArray[np.integer]) -> NeighborTable:
-        """The table of a subset of the samples: the same rows, filtered. No search."""
         local = np.full(self.n_samples, -1, np.int32)
         local[rows] = np.arange(len(rows), dtype=np.int32)
-        indices = np.empty((len(rows), self.indices.shape[1]), np.int32)
+        indices = np.empty((len(rows), min(width or self.indices.shape[1], len(rows) - 1)), np.int32)
         distances = np.empty(indices.shape, np.float32)
         lengths = np.empty(len(rows), np.int32)
+        radii = np.empty(len(rows), np.float32)
         run_in_threads(
             lambda start, stop: kernels.restrict_rows(
-                rows[start:stop], local, self.indices, self.distances, self.lengths,
-                indices[start:stop], distances[start:stop], lengths[start:stop],
+                rows[start:stop], local, self.indices, self.distances, self.lengths, self.radii,
+                indices[start:stop], distances[start:stop], lengths[start:stop], radii[start:stop],
             ),
             len(rows), _CHUNK,
         )  # fmt: skip
-        first = self.first[rows]
-        _, group, sizes = np.unique(first, return_inverse=True, return_counts=True)
-        leader = np.full(len(sizes), len(rows), np.int32)
-        np.minimum.at(leader, group, np.arange(len(rows), dtype=np.int32))
+        _, leader, group, sizes = np.unique(
+            self.first[rows], return_index=True, return_inverse=True, return_counts=True
+        )
         return replace(
             self,
             values=np.ascontiguousarray(self.values[rows]),
             indices=indices,
             distances=distances,
             lengths=lengths,
-            radii=np.where(lengths == len(rows) - 1, np.float32(np.inf), self.radii[rows]),
+            radii=radii,
             farthest=self.farthest[rows],
             atoms=sizes[group].astype(np.int32),
-            first=leader[group],
+            first=leader[group].astype(np.int32),
         )
 
-    def count_nearer(self, rows: NDArray[np.integer], epsilon: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Number of samples strictly nearer to ``rows`` than ``epsilon`` (both (r,)), also beyond the table."""
+    def count_nearer(
+        self, rows: NDArray[np.integer], epsilon: NDArray[np.float32], ratio: float = 1.0
+    ) -> NDArray[np.int64]:
+        """Number of samples strictly nearer than a radius, also beyond the table.
+
+        Args:
+            rows: shape (r,), samples.
+            epsilon: shape (r,), a radius for each.
+            ratio: unit of this table over the unit of the radii.
+        """
         counts = np.empty(len(rows), np.int64)
-        kernels.count_listed(self.distances, self.lengths, rows, epsilon, counts)
-        beyond = epsilon > self.radii[rows]
-        everyone = epsilon > self.farthest[rows]
+        single = np.float32(ratio)
+        kernels.count_listed(self.distances, self.lengths, single, rows, epsilon, counts)
+        beyond = epsilon > self.radii[rows] * single
+        everyone = epsilon > self.farthest[rows] * single * np.float32(1 + 1e-6)
         counts[everyone] = self.n_samples - 1
         wanted = np.flatnonzero(beyond & ~everyone)
         if len(wanted):
@@ -176,13 +173,25 @@ class NeighborTable:
                           slack: NDArray[np.float32] = slack) -> None:  # fmt: skip
                     kernels.count_nearer(
                         block[start:stop], distinct[at + start : at + stop], self.values,
-                        np.append(slack[start:stop], slack[-1]), self.metric_code,
+                        np.append(slack[start:stop], slack[-1]), self.metric_code, single,
                         starts[at + start : at + stop + 1], sorted_epsilon, found,
                     )  # fmt: skip
 
                 run_in_threads(count, len(block), _CHUNK)
             counts[wanted[order]] = found
         return counts
+
+    def _typical_distance(self, rank: int) -> float:
+        """Median over the samples of the distance to the neighbour of a rank; 1 if no two samples differ.
+
+        Where more than half of the samples have that many exact copies the mean over the other samples stands in.
+        """
+        column = self.distances[:, min(rank, self.indices.shape[1]) - 1].astype(np.float64)
+        typical = float(np.median(column))
+        if typical == 0:
+            positive = column[column > 0]
+            typical = float(positive.mean()) if positive.size else 1.0
+        return typical
 
     def _fill_from_blocks(self) -> None:
         n, width = self.indices.shape

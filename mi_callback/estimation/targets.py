@@ -25,39 +25,41 @@ class ScalarTarget:
         order: shape (n,): samples in ascending order.
         positions: shape (n,): place of each sample in that order.
         atoms: shape (n,): number of equal values at each place.
+        unit: distance that counts as 1 beside a table.
     """
 
     values: NDArray[np.float64]
     order: NDArray[np.int32]
     positions: NDArray[np.int32]
     atoms: NDArray[np.int32]
+    unit: float = 1.0
 
     @classmethod
-    def build(cls, values: NDArray[np.float64]) -> ScalarTarget:
-        """Sort values, shape (n,)."""
+    def build(cls, values: NDArray[np.float64], *, unit_rank: int | None = None) -> ScalarTarget:
+        """Sort values.
+
+        Args:
+            values: shape (n,), finite.
+            unit_rank: take the typical distance to the neighbour of this rank for unit (the balanced scale).
+        """
+        values = np.ascontiguousarray(values)
+        unit = 1.0
+        if unit_rank is not None:
+            unit = NeighborTable.build(values[:, None], unit_rank, unit_rank=unit_rank).unit
         order = np.argsort(values, kind="stable").astype(np.int32)
         positions = np.empty(len(order), np.int32)
         positions[order] = np.arange(len(order), dtype=np.int32)
         _, group, sizes = np.unique(values[order], return_inverse=True, return_counts=True)
-        return cls(np.ascontiguousarray(values), order, positions, sizes[group].astype(np.int32))
+        return cls(values, order, positions, sizes[group].astype(np.int32), unit)
 
     @property
     def n_samples(self) -> int:
         """Number of samples n."""
         return len(self.values)
 
-    def typical_distance(self, rank: int) -> float:
-        """Median over the samples of the distance to the neighbour of a rank; 0 only if all values are equal."""
-        table = NeighborTable.build(self.values[:, None], rank)
-        return table.typical_distance(rank)
-
-    def scaled(self, factor: float) -> ScalarTarget:
-        """The same target with all values multiplied by a positive factor."""
-        return replace(self, values=self.values * factor)
-
     def restricted(self, rows: NDArray[np.integer]) -> ScalarTarget:
         """The target of a subset of the samples."""
-        return ScalarTarget.build(self.values[rows])
+        return replace(ScalarTarget.build(self.values[rows]), unit=self.unit)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,123 @@
+"""One side of an estimate: its values in every space, its neighbour tables and its target structure, each made once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mi_callback.estimation.checks import check_finite, columns_of
+from mi_callback.estimation.neighbors import Metric, NeighborTable, balance_rank, default_width
+from mi_callback.estimation.spaces import normal_scores, standardize
+from mi_callback.estimation.targets import LabelTarget, ScalarTarget, Target
+
+__all__ = ["PlainSpace", "Variable"]
+
+PlainSpace = Literal["raw", "standard", "scores"]
+_SPACES = {"raw": lambda values: values, "standard": standardize, "scores": normal_scores}
+
+_TARGET_ENTRIES = 2**25  # neighbours a target's table may list beyond the usual: wide rows seldom need completing
+
+
+class Variable:
+    """Samples of one variable; keeps what is computed for it, so that it can be paired with many others.
+
+    Args:
+        values: shape (n,) or (n, d). Integers, bools and strings of shape (n,) or (n, 1) are discrete when they are the
+            second side of an estimate.
+        discrete: whether the values are class labels, told by their type if None. Rows of several columns, such as
+            one-hot codes, are then one label each.
+        name: what errors call it.
+
+    Raises:
+        ValueError: a shape other than (n,) or (n, d), no samples, or NaN or infinite numbers.
+        TypeError: values that are not numbers where numbers are needed.
+    """
+
+    def __init__(self, values: ArrayLike, *, discrete: bool | None = None, name: str = "x") -> None:
+        array = columns_of(name, values)
+        self.name = name
+        self.is_numeric = array.dtype.kind in "biuf"
+        self.discrete = (array.dtype.kind != "f" and array.shape[1] == 1) if discrete is None else bool(discrete)
+        if not self.is_numeric and not self.discrete:
+            raise TypeError(
+                f"{name}: expected real numbers, got values of type {array.dtype}. Labels need one dimension or "
+                "discrete=True."
+            )
+        if array.dtype.kind == "f":
+            check_finite(name, array)
+        self.values = array
+        self._spaces: dict[str, NDArray[np.float64]] = {}
+        self._structures: dict[tuple[str, Metric, int, bool], NeighborTable | ScalarTarget] = {}
+        self._labels: LabelTarget | None = None
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples n."""
+        return len(self.values)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all samples are equal."""
+        return bool((self.values == self.values[:1]).all())
+
+    @property
+    def labels(self) -> LabelTarget:
+        """The samples as class labels: equal rows are one class."""
+        if self._labels is None:
+            column = self.values
+            if column.shape[1] > 1:
+                column = np.unique(column, axis=0, return_inverse=True)[1].reshape(-1, 1)
+            self._labels = LabelTarget.build(column[:, 0])
+        return self._labels
+
+    def subset(self, rows: NDArray[np.integer]) -> Variable:
+        """The variable of some of the samples, as if the others had never been."""
+        return Variable(self.values[rows], discrete=self.discrete, name=self.name)
+
+    def in_space(self, space: PlainSpace) -> NDArray[np.float64]:
+        """Values in a space that fits nothing, shape (n, d)."""
+        if not self.is_numeric:
+            raise TypeError(f"{self.name}: expected real numbers, got {self.values.dtype}. Code categories as numbers.")
+        if space not in self._spaces:
+            self._spaces[space] = np.asarray(_SPACES[space](self.values.astype(np.float64)), dtype=np.float64)
+        return self._spaces[space]
+
+    def table(self, space: PlainSpace, metric: Metric, k: int, *, wide: bool = False) -> NeighborTable:
+        """Neighbour table, on the balanced scale except in the raw space.
+
+        Args:
+            space: "raw", "standard" or "scores".
+            metric: "euclidean" or "chebyshev".
+            k: number of neighbours.
+            wide: list more neighbours, as for a table that serves every epoch.
+        """
+        if not wide and (space, metric, k, True) in self._structures:
+            wide = True
+        key = (space, metric, k, wide)
+        if key not in self._structures:
+            n = self.n_samples
+            width = max(default_width(n, k), min(n - 1, _TARGET_ENTRIES // n)) if wide else default_width(n, k)
+            self._structures[key] = NeighborTable.build(
+                self.in_space(space), width, metric, unit_rank=None if space == "raw" else balance_rank(n, k)
+            )
+        table = self._structures[key]
+        assert isinstance(table, NeighborTable)
+        return table
+
+    def target(self, space: PlainSpace, metric: Metric, k: int) -> Target:
+        """What a layer's table is compared with: labels, values on a line, or a table."""
+        if self.discrete:
+            return self.labels
+        if self.values.shape[1] > 1:
+            return self.table(space, metric, k, wide=True)
+        key = (space, "euclidean", k, False)
+        if key not in self._structures or not isinstance(self._structures[key], ScalarTarget):
+            self._structures[key] = ScalarTarget.build(
+                self.in_space(space)[:, 0],
+                unit_rank=None if space == "raw" else balance_rank(self.n_samples, k),
+            )
+        target = self._structures[key]
+        assert isinstance(target, ScalarTarget)
+        return target
