@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -12,8 +13,10 @@ from typing_extensions import override
 
 from mi_callback.collection import Collected, CollectionError, Layer, random_state_kept, select_layers, sweep
 from mi_callback.estimation import Estimator, MutualInformation
+from mi_callback.estimation.evidence import Evidence
+from mi_callback.estimation.trend import Verdict
 from mi_callback.faults import Faults
-from mi_callback.measuring import Measured, Measurer, has_metric, no_estimate
+from mi_callback.measuring import Measured, Measurer, audited, has_metric, no_estimate, noisy_layers
 from mi_callback.reporting.history import History
 
 __all__ = ["MutualInformationMonitor"]
@@ -35,6 +38,7 @@ class MutualInformationMonitor(Callback):
     ``mi_target_pvalue/<layer>``   share of permutations that reach the estimate
     ``mi_target_stderr/<layer>``   standard error of the estimate by subsampling
     ``mi_input/<layer>``, ...      the same for I(X;T)
+    ``mi_usable/<layer>``, ...     the part of I(T;Y) that a linear decoder gets out on samples it was not fitted on
     figure ``mi/curves``           all of it over epochs
     figure ``mi/information_plane``  I(X;T) against I(T;Y)
     =============================  ==================================================================================
@@ -55,7 +59,9 @@ class MutualInformationMonitor(Callback):
         batch_fn: batch -> (inputs, targets). Not needed for tensors, pairs, and dicts with the usual keys. A tuple
             of inputs is spread over the parameters of ``forward``, a dict is passed by name. A third value is what
             X is in I(X;T), such as the embedding of token ids, which have no distances themselves.
-        noise_std: standard deviation of measurement noise for I(X; T + sigma Z); None for none.
+        noise_std: standard deviation sigma of measurement noise: ``mi_input`` is then I(X; T + sigma Z), which is finite
+            for a deterministic layer of a continuous input as I(X;T) is not. A list is a sweep: the first is logged as
+            ``mi_input``, the others as ``mi_input_noise_<sigma>``. None for no noise.
         discrete_target: whether Y is discrete; None goes by its type: floats are continuous, integers and bools are
             discrete.
         on_error: "warn" keeps training when measuring fails, tells each kind of failure once and logs NaN; "raise"
@@ -63,6 +69,7 @@ class MutualInformationMonitor(Callback):
 
     Attributes:
         history: everything measured so far; ``history.to_rows()`` gives plain dicts. It is part of checkpoints.
+        evidence: estimates of I(X;T) by other ways than the logged one, on which ``verdicts()`` rests.
 
     Raises:
         MisconfigurationException: an argument out of its range, at once.
@@ -91,7 +98,7 @@ class MutualInformationMonitor(Callback):
         unit: Literal["bits", "nats"] = "bits",
         seed: int = 0,
         batch_fn: Callable[[Any], Any] | None = None,
-        noise_std: float | None = None,
+        noise_std: float | list[float] | None = None,
         discrete_target: bool | None = None,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
@@ -105,14 +112,16 @@ class MutualInformationMonitor(Callback):
         self.batch_fn = batch_fn
         self.noise_std = noise_std
         self.history = History()
+        self.evidence = Evidence()
         estimator = Estimator(k=k, n_permutations=n_permutations, metric=metric, space=space, unit=unit, seed=seed)
-        self._measurer = Measurer(estimator, self.quantities, discrete_target)
+        self._measurer = Measurer(estimator, self.quantities, discrete_target, _noise_levels(noise_std))
         self._identity = {
             "layers": layers, "quantities": self.quantities, "max_samples": max_samples, "k": k, "space": space,
             "metric": metric, "unit": unit, "noise_std": noise_std, "seed": seed,
         }
         self._faults = Faults(on_error)
         self._chosen: tuple[Layer, ...] = ()
+        self._stochastic: frozenset[str] = frozenset()
         self._keys: tuple[tuple[str, str], ...] = ()  # logged at every epoch: one that fails logs NaN
 
     @property
@@ -123,11 +132,16 @@ class MutualInformationMonitor(Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history.state_dict()}
+        return {"history": self.history.state_dict(), "evidence": self.evidence.state_dict()}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history.load_state_dict(state_dict["history"])
+        self.evidence.load_state_dict(state_dict.get("evidence", {}))
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """Does I(X;T) fall, layer by layer: only if every way of measuring it agrees; else who disagrees."""
+        return self.evidence.verdicts()
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -138,6 +152,9 @@ class MutualInformationMonitor(Callback):
         try:
             first = self._sweep(trainer, pl_module, max_batches=1)
             quantities = self._measurer.prepare(first)
+            if "input" in self.quantities:  # the same batch under other random numbers: which layers draw noise?
+                again = self._sweep(trainer, pl_module, max_batches=1, noise_seed=self.seed + 1)
+                self._stochastic = noisy_layers(first, again)
         except CollectionError:
             raise
         except Exception as error:  # it may pass: tried again at the end of the epoch
@@ -163,6 +180,8 @@ class MutualInformationMonitor(Callback):
             with random_state_kept():
                 results = self._measure(trainer, pl_module)
                 for result in results:
+                    if result.witnesses:
+                        self.evidence.add(epoch, result.layer, result.witnesses)
                     self.history.append(
                         epoch=epoch, step=step, layer=result.layer, quantity=result.quantity, estimate=result.estimate
                     )
@@ -183,10 +202,11 @@ class MutualInformationMonitor(Callback):
         except Exception as error:
             self._faults.add("running the model over the training set", error)
         else:
-            for result in self._measurer.measure(collected):
+            found = list(self._measurer.measure(collected, stochastic=self._stochastic))
+            for result in audited(found, list(collected.layers)):
                 results[result.layer, result.quantity] = result
                 if result.error is not None:
-                    self._faults.add(f"estimating {result.quantity} information", result.error, result.layer)
+                    self._faults.add("estimating", result.error, result.layer)
             try:
                 for name, (value, stderr) in self._measurer.ceilings().items():
                     self.history.set_ceiling(name, value, stderr=stderr)
@@ -197,10 +217,17 @@ class MutualInformationMonitor(Callback):
             results.setdefault((layer, quantity), missing)
         return list(results.values())
 
-    def _sweep(self, trainer: Trainer, pl_module: LightningModule, max_batches: int | None = None) -> Collected:
+    def _sweep(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        max_batches: int | None = None,
+        noise_seed: int | None = None,
+    ) -> Collected:
         return sweep(
             trainer, pl_module, self._chosen, batch_fn=self.batch_fn, max_samples=self.max_samples, seed=self.seed,
             with_targets="target" in self.quantities, max_batches=max_batches,
+            noise_seed=noise_seed,
         )
 
     def _draw(self, trainer: Trainer, step: int) -> None:
@@ -228,6 +255,18 @@ def _log(
         values |= {"_null_std": estimate.null_std, "_pvalue": estimate.p_value}
     for suffix, value in values.items():
         pl_module.log(f"mi_{quantity}{suffix}/{layer}", float(value), on_step=False, on_epoch=True, batch_size=1)
+
+
+def _noise_levels(noise_std: Any) -> tuple[float, ...]:
+    """The noise as a tuple of levels, none for no noise."""
+    levels = () if noise_std is None else tuple(noise_std) if isinstance(noise_std, list | tuple) else (noise_std,)
+    known = all(isinstance(s, int | float) and not isinstance(s, bool) and 0 < s < math.inf for s in levels)
+    if not known or len(set(levels)) < len(levels) or (noise_std is not None and not levels):
+        raise MisconfigurationException(
+            f"`MutualInformationMonitor(noise_std={noise_std!r})`: expected a positive number in the units of the "
+            "activations, a list of different ones, or None."
+        )
+    return tuple(float(s) for s in levels)
 
 
 def _check_arguments(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -20,8 +21,8 @@ class Faults:
 
     def __init__(self, on_error: OnError) -> None:
         self._on_error = on_error
-        self._pending: dict[tuple[str, str], tuple[Exception, list[str]]] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._pending: dict[tuple[str, str, str], tuple[Exception, list[str]]] = {}
+        self._told: set[tuple[str, str, str]] = set()
 
     def add(self, doing: str, error: Exception, layer: str | None = None) -> None:
         """Take note of a failure.
@@ -36,9 +37,9 @@ class Faults:
         """
         if self._on_error == "raise":
             raise error
-        kind = (doing, type(error).__name__)
-        _, layers = self._pending.setdefault(kind, (error, []))
-        if layer is not None:
+        gist = re.sub(r"\d+", "", str(error).replace(layer or "", ""))  # the same trouble at any layer, size and epoch
+        _, layers = self._pending.setdefault((doing, type(error).__name__, gist), (error, []))
+        if layer is not None and layer not in layers:
             layers.append(layer)
 
     def tell(self, epoch: int) -> None:

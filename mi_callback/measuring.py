@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mi_callback.collection import Collected, CollectionError
-from mi_callback.estimation import Estimator, MutualInformation, Variable
-from mi_callback.estimation.entropy import entropy, group_rows
+from mi_callback.estimation import Estimator, Flag, MutualInformation, Variable
+from mi_callback.estimation.audit import audit_chain
+from mi_callback.estimation.entropy import group_rows
+from mi_callback.estimation.evidence import Witness
+from mi_callback.estimation.flagging import with_flags
+from mi_callback.estimation.routing import Reading, Router, quantity_names
 
-__all__ = ["Measured", "Measurer", "Quantity", "no_estimate"]
+__all__ = ["Measured", "Measurer", "Quantity", "audited", "no_estimate", "noisy_layers"]
 
 Quantity = Literal["target", "input"]
 
@@ -25,15 +29,18 @@ class Measured:
 
     Attributes:
         layer: label of the layer.
-        quantity: "target" for I(T;Y), "input" for I(X;T).
+        quantity: "target" for I(T;Y), "input" for I(X;T), "usable" for usable information, "input_noise_<sigma>" for
+            I(X;T) under further noise.
         estimate: what was measured; NaN where it failed.
         error: why it failed, or None.
+        witnesses: further estimates of I(X;T), for a verdict on compression.
     """
 
     layer: str
     quantity: str
     estimate: MutualInformation
     error: Exception | None = None
+    witnesses: tuple[Witness, ...] = ()
 
 
 class Measurer:
@@ -43,21 +50,28 @@ class Measurer:
         estimator: how to estimate.
         quantities: what to estimate.
         discrete_target: whether Y is discrete; None goes by its type.
+        noise_std: standard deviations of measurement noise for I(X; T + sigma Z).
     """
 
-    def __init__(self, estimator: Estimator, quantities: tuple[Quantity, ...], discrete_target: bool | None) -> None:
+    def __init__(
+        self,
+        estimator: Estimator,
+        quantities: tuple[Quantity, ...],
+        discrete_target: bool | None,
+        noise_std: tuple[float, ...] = (),
+    ) -> None:
         self.estimator = estimator
         self.quantities = quantities
         self._discrete_target = discrete_target
+        self._router = Router(estimator, noise_std)
         self._x: _Kept | None = None
         self._y: _Kept | None = None
-        self._ceilings: dict[str, tuple[float, float]] = {}
 
-    def prepare(self, collected: Collected) -> tuple[Quantity, ...]:
+    def prepare(self, collected: Collected) -> tuple[str, ...]:
         """Take X and Y from a sweep.
 
         Returns:
-            The quantities that can be measured with them.
+            Names of all that can be measured with them.
 
         Raises:
             CollectionError: there are no targets where I(T;Y) is asked for, or Y cannot be measured.
@@ -67,39 +81,45 @@ class Measurer:
                 "batch: it has no targets, and quantities include 'target'. Use quantities=('input',) for "
                 "self-supervised training, or say where the targets are with batch_fn."
             )
-        x, y = self._x, self._y
         if collected.inputs is not None and has_metric(collected.inputs):
             self._x = _keep(self._x, collected.inputs, "inputs", None)
         else:
             self._x = None
         self._y = None if collected.targets is None else _keep(self._y, collected.targets, "y", self._discrete_target)
-        if (self._x, self._y) != (x, y):
-            self._ceilings = {}
+        x, y = self._x, self._y
+        self._router.use(
+            x.variable if x is not None and x.error is None else None,
+            y.variable if y is not None and y.error is None else None,
+        )
+        return tuple(name for quantity in self._measurable() for name in self._names(quantity))
+
+    def _measurable(self) -> tuple[Quantity, ...]:
         return tuple(q for q in self.quantities if q != "input" or self._x is not None)
 
+    def _names(self, quantity: Quantity) -> tuple[str, ...]:
+        return quantity_names(quantity, self._router.noise_std)
+
     def ceilings(self) -> dict[str, tuple[float, float]]:
-        """I(X;Y), which no layer exceeds, and H(Y) for discrete Y: name to value and standard error, in ``unit``.
+        """I(X;Y), H(Y), and the limits of so many samples: name to value and standard error, in ``unit``.
 
         Measured once for as long as X and Y stay the same.
         """
-        if not self._ceilings and self._y is not None and "target" in self.quantities:
-            if self._y.variable.discrete:
-                self._ceilings["H(Y)"] = (_entropy(self._y.values, self.estimator.unit), math.nan)
-            if self._x is not None and not (self._x.error or self._y.error):
-                estimate = self.estimator.estimate(self._x.variable, self._y.variable)
-                self._ceilings["I(X;Y)"] = (estimate.mi, estimate.stderr)
-        return dict(self._ceilings)
+        return self._router.ceilings().named()
 
     def measure(
-        self, collected: Collected, on_estimate: Callable[[str, str], None] | None = None
+        self,
+        collected: Collected,
+        on_estimate: Callable[[str, str], None] | None = None,
+        stochastic: frozenset[str] = frozenset(),
     ) -> Iterator[Measured]:
         """Estimate every quantity of every layer; one that fails is NaN and comes with its error.
 
         Args:
             collected: the sweep that ``prepare`` was given.
             on_estimate: called with layer and quantity before each estimate.
+            stochastic: the layers that draw noise of their own.
         """
-        quantities = tuple(q for q in self.quantities if q != "input" or self._x is not None)
+        quantities = self._measurable()
         for layer, values in collected.layers.items():
             error = _unusable(values, "activations")
             t = Variable(values, name=layer) if error is None else None
@@ -111,14 +131,57 @@ class Measurer:
                 failure: Exception | None = error or partner.error
                 if t is not None and failure is None:
                     try:
-                        yield Measured(layer, quantity, self.estimator.estimate(t, partner.variable))
+                        for reading in self._readings(t, quantity, is_stochastic=layer in stochastic):
+                            yield Measured(layer, reading.quantity, reading.estimate, witnesses=reading.witnesses)
                         continue
                     except Exception as raised:  # one layer's trouble is not another's; the caller decides what to do
                         failure = raised
-                yield Measured(layer, quantity, no_estimate(self.estimator, collected.n_samples), failure)
+                for name in self._names(quantity):
+                    yield Measured(layer, name, no_estimate(self.estimator, collected.n_samples), failure)
         for layer, reason in collected.failures.items():
             for quantity in quantities:
-                yield Measured(layer, quantity, no_estimate(self.estimator, collected.n_samples), reason)
+                for name in self._names(quantity):
+                    yield Measured(layer, name, no_estimate(self.estimator, collected.n_samples), reason)
+
+    def _readings(self, t: Variable, quantity: Quantity, *, is_stochastic: bool) -> list[Reading]:
+        if quantity == "target":
+            return self._router.target(t)
+        return self._router.input(t, is_stochastic=is_stochastic)
+
+
+def audited(results: Sequence[Measured], layers: Sequence[str]) -> list[Measured]:
+    """Mark the estimates that exceed an earlier layer's, which data processing forbids; values stay as they are.
+
+    I(X; T + sigma Z) is left out: noise is added to each layer afresh, so the noisy layers are no chain.
+
+    Args:
+        results: estimates of one epoch.
+        layers: labels in the order in which the input passes the layers.
+    """
+    marked = set()
+    for quantity in ("target", "input"):
+        estimates = {r.layer: r.estimate for r in results
+                     if r.quantity == quantity and r.estimate.estimator != "mixture"}
+        marked |= {(violation.layer, quantity) for violation in audit_chain(layers, estimates)}
+    return [
+        replace(r, estimate=with_flags(r.estimate, Flag.DATA_PROCESSING)) if (r.layer, r.quantity) in marked else r
+        for r in results
+    ]
+
+
+def noisy_layers(first: Collected, second: Collected) -> frozenset[str]:
+    """Layers whose values differ between two sweeps of the same inputs under other random numbers.
+
+    Where the inputs differ too, as under random augmentation, nothing can be told, and no layer is called noisy.
+    """
+    if first.inputs is None or second.inputs is None or not _same(first.inputs, second.inputs):
+        return frozenset()
+    return frozenset(
+        label for label, values in first.layers.items()
+        if label in second.layers and values.shape == second.layers[label].shape
+        and not np.allclose(values, second.layers[label], rtol=1e-4, atol=1e-4 * (float(np.std(values)) or 1.0),
+                            equal_nan=True)
+    )
 
 
 def has_metric(inputs: NDArray[Any]) -> bool:
@@ -175,8 +238,3 @@ def _unusable(values: NDArray[Any], name: str) -> CollectionError | None:
         f"{name}: expected finite values, got NaN or infinity in {bad} of {len(values)} samples. Check the data, and "
         "whether training diverges."
     )
-
-
-def _entropy(classes: NDArray[Any], unit: str) -> float:
-    """Entropy of the empirical distribution of class labels, in ``unit``."""
-    return float(entropy(classes).mean() / (math.log(2) if unit == "bits" else 1))

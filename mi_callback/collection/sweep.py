@@ -50,6 +50,7 @@ def sweep(
     with_inputs: bool = True,
     with_targets: bool = True,
     max_batches: int | None = None,
+    noise_seed: int | None = None,
     on_batch: Callable[[int, int | None], None] | None = None,
     rank: int = 0,
     world_size: int = 1,
@@ -69,6 +70,7 @@ def sweep(
         with_inputs: whether to collect X.
         with_targets: whether to collect Y.
         max_batches: stop after so many batches.
+        noise_seed: seed of what the model and random augmentation draw, if not ``seed``.
         on_batch: called after every batch with the number of samples so far and the number expected, if known.
         rank: this process among those that share the samples out.
         world_size: number of those processes.
@@ -79,7 +81,7 @@ def sweep(
     Raises:
         CollectionError: nothing to read, or a batch that is not understood.
     """
-    with frozen(trainer, pl_module), seeded(seed):
+    with frozen(trainer, pl_module), seeded(seed if noise_seed is None else noise_seed):
         source = fresh_source(trainer, max_samples=max_samples, seed=seed, rank=rank, world_size=world_size)
         inputs, targets = Rows(source.n_samples), Rows(source.n_samples)
         recorder = Recorder(layers, source.n_samples)
@@ -127,5 +129,12 @@ def _forward(trainer: Trainer, pl_module: LightningModule, split: Split, recorde
                 f"batch: {type(pl_module).__name__}.forward could not be called with {describe(split.inputs)}: "
                 f"{error}. Give what it takes with batch_fn=lambda batch: (inputs, targets); a tuple of inputs is "
                 "spread over forward's parameters, a dict is passed by their names."
+            ) from error
+        except NotImplementedError as error:
+            if 'required "forward" function' not in str(error):
+                raise
+            raise CollectionError(
+                f"{type(pl_module).__name__} defines no forward, so there is nothing to run apart from its training "
+                "step. Define forward(x), and call self(x) in the step."
             ) from error
     recorder.output(output)

@@ -1,0 +1,83 @@
+"""Names, globs and labels find the modules they should, and say what there is when they do not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mi_callback.collection import OUTPUT, CollectionError, select_layers
+from tests.models import QUIET
+
+pytestmark = [pytest.mark.filterwarnings(rule) for rule in QUIET]
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 4), nn.Tanh())
+        self.head = nn.Linear(4, 1)
+        self.attention = nn.MultiheadAttention(4, 2)
+
+
+def labels(model, layers):
+    return [layer.label for layer in select_layers(model, layers)]
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        (None, ["encoder.1", "encoder.3", "output"]),
+        (["head"], ["head", "output"]),
+        (["encoder.*"], ["encoder.0", "encoder.1", "encoder.2", "encoder.3", "output"]),
+        (["head", "encoder.[13]"], ["encoder.1", "encoder.3", "head", "output"]),
+        (["output"], ["output"]),
+        ([], ["output"]),
+        ({"head": "readout", "encoder.1": "first"}, ["first", "readout", "output"]),
+        ({"output": "prediction"}, ["prediction"]),
+        ({"encoder.[13]": "act"}, ["act.encoder.1", "act.encoder.3", "output"]),
+    ],
+)
+def test_selects_in_the_models_order_with_the_output_last(layers, expected):
+    assert labels(Model(), layers) == expected
+
+
+def test_an_unknown_name_lists_what_there_is_and_what_was_meant():
+    with pytest.raises(CollectionError, match=r"no module 'heat'.*Did you mean 'head'.*encoder\.0.*'output'"):
+        select_layers(Model(), ["heat"])
+    with pytest.raises(CollectionError, match=r"no module 'decoder\.\*'"):
+        select_layers(Model(), ["decoder.*"])
+
+
+@pytest.mark.parametrize("layers", ["encoder.0", 3, [1], {"head": ""}])
+def test_other_types_are_refused(layers):
+    with pytest.raises(TypeError, match="layers"):
+        select_layers(Model(), layers)
+
+
+def test_labels_must_differ():
+    with pytest.raises(CollectionError, match="one label a layer, got a more than once"):
+        select_layers(Model(), {"head": "a", "encoder.0": "a"})
+
+
+def test_a_module_under_two_names_is_taken_once():
+    model = Model()
+    model.alias = model.head
+    assert labels(model, ["head", "alias"]) == ["head", "output"]
+    assert labels(model, ["alias"]) == ["alias", "output"]
+
+
+def test_a_submodule_named_output_makes_way_for_the_models_output():
+    model = Model()
+    model.output = nn.Linear(4, 1)
+    selected = select_layers(model, ["*"])
+    assert [layer.label for layer in selected][-2:] == ["output_module", OUTPUT]
+    assert selected[-1].module is None
+
+
+def test_compiled_modules_keep_their_names():
+    model = Model()
+    model.encoder = torch.compile(model.encoder)
+    selected = {layer.label: layer.module for layer in select_layers(model, ["encoder.1", "encoder"])}
+    assert list(selected) == ["encoder", "encoder.1", "output"]
+    assert selected["encoder"] is model.encoder._orig_mod

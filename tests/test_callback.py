@@ -1,0 +1,287 @@
+"""The callback end to end: a network trains, and its layers' information appears where users look."""
+
+from __future__ import annotations
+
+import math
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from mi_callback import MutualInformationMonitor, mutual_information
+from mi_callback.collection import CollectionError
+from tests.models import QUIET, Net, loader, pairs, trainer
+
+pytestmark = [pytest.mark.filterwarnings(rule) for rule in QUIET]
+
+LAYERS = ["net.1", "net.3", "output"]
+
+
+def monitor(**options):
+    return MutualInformationMonitor(**({"n_permutations": 4, "space": "scores"} | options))
+
+
+def fit(path, callback, model=None, data=None, *others, **options):
+    run = trainer(path, callback, *others, **options)
+    run.fit(model or Net(), data or loader())
+    return run
+
+
+def test_every_layer_quantity_and_epoch_is_in_history_and_in_the_event_file(tmp_path):
+    """Evidence: TensorBoard's own reader."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    callback = monitor()
+    logger = TensorBoardLogger(tmp_path, name="run")
+    fit(tmp_path, callback, max_epochs=3, logger=logger)
+    rows = callback.history.to_rows()
+    assert [(r["epoch"], r["layer"], r["quantity"]) for r in rows] == [
+        (epoch, layer, quantity) for epoch in range(3) for layer in LAYERS for quantity in ("target", "input")
+    ]
+    assert [r["step"] for r in rows[::6]] == [3, 7, 11]
+    assert {r["n_samples"] for r in rows} == {60}
+    events = EventAccumulator(logger.log_dir)
+    events.Reload()
+    for layer in LAYERS:
+        for name, key in (("", "mi"), ("_raw", "raw"), ("_null_std", "null_std"), ("_pvalue", "p_value")):
+            for quantity in ("target", "input"):
+                logged = events.Scalars(f"mi_{quantity}{name}/{layer}")
+                kept = [r for r in rows if r["layer"] == layer and r["quantity"] == quantity]
+                np.testing.assert_allclose([e.value for e in logged], [r[key] for r in kept], rtol=1e-6)
+                assert [e.step for e in logged] == [r["step"] for r in kept]
+    for tag in ("mi/information_plane", "mi/curves"):
+        assert [image.step for image in events.Images(tag)] == [3, 7, 11]
+
+
+def test_estimates_are_those_of_the_plain_function_on_the_models_values(tmp_path):
+    callback, model = monitor(), Net()
+    fit(tmp_path, callback, model)
+    x, y = pairs()
+    with torch.no_grad():
+        t = model(x).numpy()
+    options = {"n_permutations": 4, "space": "scores"}
+    for quantity, partner in (("target", y), ("input", x)):
+        row = next(r for r in callback.history.to_rows() if (r["layer"], r["quantity"]) == ("output", quantity))
+        assert row["mi"] == pytest.approx(mutual_information(t, partner.numpy(), **options).mi, abs=1e-6)
+    ceiling = callback.history.ceilings["I(X;Y)"]
+    assert ceiling.value == pytest.approx(mutual_information(x.numpy(), y.numpy(), **options).mi, abs=1e-6)
+
+
+@pytest.mark.parametrize(("n", "epochs"), [(1, [0, 1, 2, 3]), (2, [0, 2]), (3, [0, 3])])
+def test_every_n_epochs(tmp_path, n, epochs):
+    callback = monitor(every_n_epochs=n, quantities=("target",))
+    fit(tmp_path, callback, max_epochs=4)
+    assert sorted({r["epoch"] for r in callback.history.to_rows()}) == epochs
+
+
+def test_stopping_and_checkpointing_by_information(tmp_path):
+    callback = monitor(quantities=("target",), every_n_epochs=2)
+    stop = EarlyStopping("mi_target/output", mode="max", patience=1, min_delta=100.0, check_on_train_epoch_end=True)
+    keep = ModelCheckpoint(tmp_path, "{epoch}", monitor="mi_target/net.1", mode="max", save_top_k=1)
+    run = fit(tmp_path, callback, None, None, stop, keep, max_epochs=6, enable_checkpointing=True)
+    assert run.current_epoch < 6
+    rows = [r for r in callback.history.to_rows() if r["layer"] == "net.1"]
+    assert keep.best_model_score == pytest.approx(max(r["mi"] for r in rows))
+    assert stop.best_score == pytest.approx(callback.history.to_rows()[2]["mi"])
+
+
+def test_resumed_training_continues_the_curves(tmp_path):
+    """Evidence: the same numbers as in one go, from a checkpoint that loads with weights_only."""
+    whole = monitor()
+    lightning.seed_everything(1)
+    model = Net()
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    data = DataLoader(TensorDataset(*pairs()), batch_size=16)
+    fit(tmp_path, whole, model, data, max_epochs=4)
+    model.load_state_dict(start)
+    first, second = monitor(), monitor()
+    run = fit(tmp_path, first, model, data, max_epochs=2)
+    path = tmp_path / "half.ckpt"
+    run.save_checkpoint(path)
+    torch.load(path, weights_only=True)
+    trainer(tmp_path, second, max_epochs=4).fit(Net(), data, ckpt_path=path)
+    assert second.history.to_rows() == whole.history.to_rows()
+    assert second.history.ceilings == whole.history.ceilings
+
+
+def test_several_monitors_keep_apart(tmp_path):
+    callbacks = [monitor(layers=["net.0"]), monitor(layers=["net.1"])]
+    run = fit(tmp_path, callbacks[0], None, None, callbacks[1])
+    run.save_checkpoint(tmp_path / "two.ckpt")
+    states = torch.load(tmp_path / "two.ckpt", weights_only=True)["callbacks"]
+    assert len(states) == 2
+
+
+def test_classes(tmp_path):
+    """Integers are classes, whatever their shape; H(Y) is a ceiling; discrete_target overrides."""
+    x, y = pairs()
+    labels = (y[:, 0] > 0).long()
+    one_hot = nn.functional.one_hot(labels, 2)
+    values = {}
+    for name, target, option in (
+        ("int", labels, None), ("bool", labels.bool(), None), ("column", labels[:, None], None),
+        ("one-hot", one_hot, None), ("float one-hot", one_hot.float(), True), ("float", labels.float(), True),
+    ):
+        callback = monitor(discrete_target=option)
+        lightning.seed_everything(0)
+        fit(tmp_path, callback, Labelled(), DataLoader(TensorDataset(x, target), batch_size=16))
+        row = callback.history.to_rows()[0]
+        assert row["estimator"] != "ksg"
+        values[name] = row["mi"]
+        share = labels.float().mean().item()
+        assert callback.history.ceilings["H(Y)"].value == pytest.approx(
+            -share * math.log2(share) - (1 - share) * math.log2(1 - share)
+        )
+    assert len(set(values.values())) == 1, values
+    callback = monitor(discrete_target=False)
+    fit(tmp_path, callback, Labelled(), DataLoader(TensorDataset(x, one_hot), batch_size=16))
+    assert callback.history.to_rows()[0]["estimator"] == "ksg"
+
+
+class Labelled(Net):
+    """A training step that needs no more than the inputs."""
+
+    def training_step(self, batch, batch_idx):
+        return self(batch[0] if isinstance(batch, list | tuple) else batch).square().mean()
+
+
+def test_training_without_targets(tmp_path):
+    data = DataLoader(TensorDataset(pairs()[0]), batch_size=16)
+    with pytest.raises(CollectionError, match=r"no targets.*quantities=\('input',\)"):
+        fit(tmp_path, monitor(), Labelled(), data)
+    callback = monitor(quantities=("input",))
+    fit(tmp_path, callback, Labelled(), data)
+    assert {r["quantity"] for r in callback.history.to_rows()} == {"input"}
+
+
+class Tokens(Labelled):
+    def __init__(self):
+        super().__init__(nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(12, 2), nn.Tanh()))
+
+
+def test_token_ids_have_no_distances(tmp_path):
+    data = DataLoader(TensorDataset(torch.randint(5, (60, 4)), torch.randn(60)), batch_size=16)
+    callback, model = monitor(), Tokens()
+    with pytest.warns(UserWarning, match=r"I\(X;T\) is not measured.*third value of batch_fn") as caught:
+        fit(tmp_path, callback, model, data, max_epochs=2)
+    assert sum("not measured" in str(w.message) for w in caught) == 1
+    assert {r["quantity"] for r in callback.history.to_rows()} == {"target"}
+    callback = monitor(batch_fn=lambda batch: (batch[0], batch[1], model.net[0](batch[0])))
+    fit(tmp_path, callback, model, data)
+    assert {r["quantity"] for r in callback.history.to_rows()} == {"target", "input"}
+
+
+def test_a_constant_layer_is_zero_and_flagged(tmp_path):
+    dead = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    nn.init.zeros_(dead[0].weight)
+    nn.init.constant_(dead[0].bias, -1.0)
+    callback = monitor()
+    fit(tmp_path, callback, Net(dead))
+    for row in callback.history.to_rows():
+        if row["layer"] == "net.1":
+            assert row["mi"] == 0
+            assert "constant" in row["flags"]
+
+
+class Diverging(Net):
+    """Its weights become NaN in epoch 1."""
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == 1:
+            with torch.no_grad():
+                self.net[2].weight.fill_(float("nan"))
+
+
+def test_nan_activations_warn_log_nan_and_let_training_go_on(tmp_path):
+    callback = monitor()
+    with pytest.warns(RuntimeWarning, match=r"epoch 1, layer net\.1, net\.3, output.*activations: .*NaN") as caught:
+        run = fit(tmp_path, callback, Diverging(), max_epochs=3)
+    assert len([w for w in caught if "was not measured" in str(w.message)]) == 1, "once a kind"
+    assert run.current_epoch == 3
+    for row in callback.history.to_rows():
+        assert math.isnan(row["mi"]) == (row["epoch"] > 0), row
+    assert math.isnan(run.callback_metrics["mi_target/output"])
+    with pytest.raises(CollectionError, match="NaN"):
+        fit(tmp_path, monitor(on_error="raise"), Diverging(), max_epochs=3)
+
+
+def test_more_neighbours_than_samples(tmp_path):
+    callback = monitor(k=60)
+    with pytest.warns(RuntimeWarning, match="k"):
+        fit(tmp_path, callback)
+    assert all(math.isnan(row["mi"]) for row in callback.history.to_rows())
+
+
+@pytest.mark.parametrize(
+    ("options", "data", "message"),
+    [
+        ({"layers": ["net.9"]}, None, r"no module 'net\.9'.*It has: net, net\.0"),
+        ({"layers": ["spare"]}, None, "'spare' never fired"),
+        ({}, DataLoader(TensorDataset(*pairs(), torch.zeros(60)), batch_size=16), "batch: expected .*batch_fn"),
+    ],
+)
+def test_what_cannot_work_is_told_before_the_first_step(tmp_path, options, data, message):
+    class Spare(Labelled):
+        steps = 0
+
+        def __init__(self):
+            super().__init__()
+            self.spare = nn.ReLU()
+
+        def training_step(self, batch, batch_idx):
+            Spare.steps += 1
+            return super().training_step(batch, batch_idx)
+
+    with pytest.raises(CollectionError, match=message):
+        fit(tmp_path, monitor(**options), Spare(), data)
+    assert Spare.steps == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quantities": ("output",)}, {"quantities": "target"}, {"quantities": ()}, {"every_n_epochs": 0},
+        {"max_samples": 3}, {"batch_fn": 3}, {"on_error": "ignore"},
+    ],
+)
+def test_arguments_out_of_range_are_refused_at_once(options):
+    with pytest.raises(MisconfigurationException, match=f"{next(iter(options))}=.*expected"):
+        MutualInformationMonitor(**options)
+
+
+def test_without_a_logger_everything_is_kept_and_said_once(tmp_path):
+    callback = monitor()
+    with pytest.warns(UserWarning, match="no logger"):
+        fit(tmp_path, callback)
+    assert len(callback.history.to_rows()) == 6
+
+
+def test_figures_beside_a_csv_file(tmp_path):
+    fit(tmp_path, monitor(), max_epochs=2, logger=CSVLogger(tmp_path, "run"))
+    assert len(list(tmp_path.rglob("*.png"))) == 4
+    text = next(tmp_path.rglob("metrics.csv")).read_text()
+    assert "mi_target_pvalue/net.1" in text
+
+
+def test_without_permutations_there_is_no_null(tmp_path):
+    callback = monitor(n_permutations=0)
+    run = fit(tmp_path, callback)
+    assert not [key for key in run.callback_metrics if "null" in key or "pvalue" in key]
+    assert all(r["p_value"] is None and r["mi"] == r["raw"] for r in callback.history.to_rows())
+
+
+def test_the_networks_own_tables_of_x_and_y_are_made_once(tmp_path, monkeypatch):
+    from mi_callback import measuring
+
+    made = []
+    variable = measuring.Variable
+    monkeypatch.setattr(measuring, "Variable", lambda *a, name, **k: made.append(name) or variable(*a, name=name, **k))
+    fit(tmp_path, monitor(layers=["net.1"]), max_epochs=3)
+    # The first batch, tried before training, is a set of its own.
+    assert [name for name in made if name in ("y", "inputs")] == ["inputs", "y"] * 2
