@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mi_callback.estimation.records import MutualInformation
+from mi_callback.estimation.records import Flag, MutualInformation
 
 __all__ = ["ROW_KEYS", "Ceiling", "History", "Series"]
 
@@ -20,6 +20,8 @@ ROW_KEYS = (
 )
 
 _FORMAT = "mi_callback.history/1"  # marks the state, so that it is found in a checkpoint whatever key it stands under
+
+_REMARKS = frozenset(flag.label for flag in Flag if not flag.is_doubt)
 
 _BOUNDED = {
     "I(X;Y)": ("target", "usable"),
@@ -59,7 +61,7 @@ class Series:
         raw: estimates before debiasing.
         null_std: standard deviations of the permutation null.
         stderr: standard errors.
-        flagged: whether the estimate carries a flag.
+        flagged: whether the estimate carries a flag that casts doubt on its value.
     """
 
     layer: str
@@ -244,5 +246,5 @@ def _series(layer: str, quantity: str, rows: list[tuple[Any, ...]]) -> Series:
     return Series(
         layer=layer, quantity=quantity, epochs=epochs[order], mi=column("mi"), raw=column("raw"),
         null_std=column("null_std"), stderr=column("stderr"),
-        flagged=np.array([bool(flags) for flags in columns["flags"]])[order],
+        flagged=np.array([not _REMARKS.issuperset(flags) for flags in columns["flags"]])[order],
     )

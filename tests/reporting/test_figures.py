@@ -278,7 +278,7 @@ def test_the_heat_map_has_layers_downwards_and_epochs_across():
 
 def test_flagged_cells_of_the_heat_map_have_a_ring():
     history = a_history(2, range(0, 30, 10))
-    history.append(epoch=20, step=80, layer="output", quantity="target", estimate=estimate(flags=(Flag.CONSTANT,)))
+    history.append(epoch=20, step=80, layer="output", quantity="target", estimate=estimate(flags=(Flag.DUPLICATES,)))
     rings = next(line for line in heat_map(history).axes[0].lines if line.get_label() == "_hollow")
     assert rings.get_xydata().tolist() == [[20, 1]]
 

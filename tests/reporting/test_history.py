@@ -76,12 +76,19 @@ def test_a_failed_measurement_is_an_ordinary_row():
 def test_series_follow_the_epochs_even_if_measured_out_of_order():
     history = History()
     for epoch in (4, 0, 2):
-        add(history, epoch, mi=float(epoch), flags=(Flag.CONSTANT,) if epoch == 2 else ())
+        add(history, epoch, mi=float(epoch), flags=(Flag.DUPLICATES,) if epoch == 2 else ())
     series = history.series("target")["a"]
     np.testing.assert_array_equal(series.epochs, [0, 2, 4])
     np.testing.assert_array_equal(series.mi, [0.0, 2.0, 4.0])
     np.testing.assert_array_equal(series.flagged, [False, True, False])
     assert history.series("input") == {}
+
+
+def test_a_remark_does_not_make_an_estimate_doubtful():
+    history = History()
+    for epoch, flags in enumerate(((), (Flag.WITHIN_NULL,), (Flag.WITHIN_NULL, Flag.DUPLICATES))):
+        add(history, epoch, flags=flags)
+    np.testing.assert_array_equal(history.series("target")["a"].flagged, [False, False, True])
 
 
 def test_state_survives_a_checkpoint_loaded_with_weights_only():
