@@ -59,8 +59,8 @@ class MutualInformationMonitor(Callback):
         batch_fn: batch -> (inputs, targets). Not needed for tensors, pairs, and dicts with the usual keys. A tuple
             of inputs is spread over the parameters of ``forward``, a dict is passed by name. A third value is what
             X is in I(X;T), such as the embedding of token ids, which have no distances themselves.
-        noise_std: standard deviation sigma of measurement noise: ``mi_input`` is then I(X; T + sigma Z), which is finite
-            for a deterministic layer of a continuous input as I(X;T) is not. A list is a sweep: the first is logged as
+        noise_std: standard deviation sigma of measurement noise: ``mi_input`` is then I(X; T + sigma Z), finite where
+            I(X;T) of a deterministic layer is not. A list is a sweep: the first is logged as
             ``mi_input``, the others as ``mi_input_noise_<sigma>``. None for no noise.
         discrete_target: whether Y is discrete; None goes by its type: floats are continuous, integers and bools are
             discrete.

@@ -18,7 +18,7 @@ from mi_callback.estimation.evidence import Witness
 from mi_callback.estimation.flagging import with_flags
 from mi_callback.estimation.routing import Reading, Router, quantity_names
 
-__all__ = ["Measured", "Measurer", "Quantity", "audited", "no_estimate", "noisy_layers"]
+__all__ = ["Measured", "Measurer", "Quantity", "audited", "has_metric", "no_estimate", "noisy_layers"]
 
 Quantity = Literal["target", "input"]
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.special import digamma
 
 from mi_callback.estimation.entropy import entropy
-from mi_callback.estimation.records import MutualInformation, Unit
+from mi_callback.estimation.records import Flag, MutualInformation, Unit
 
 __all__ = ["Ceilings", "ceilings", "ksg_limit", "per_nat"]
 
@@ -78,18 +78,24 @@ def ceilings(n: int, k: int, unit: Unit, *, information: MutualInformation | Non
         n: number of samples.
         k: number of neighbours.
         unit: unit of the result.
-        information: an estimate of I(X;Y), in the same unit. Left out of the limits if it is in doubt itself, since an
-            estimate that is too low would accuse the layers.
+        information: an estimate of I(X;Y), in the same unit. Left out of the limits if it is saturated or of too many
+            dimensions: an estimate that is too low would accuse the layers. If it still moves with the number of
+            samples, the move is counted as an error.
         labels: shape (n,), a discrete target.
     """
     scale = per_nat(unit)
     if information is not None and information.unit != unit:
         raise ValueError(f"information: expected an estimate in {unit}, got {information.unit}.")
-    if information is not None and any(flag.is_doubt for flag in information.flags):
+    if information is not None and {Flag.SATURATED, Flag.DIMENSION, Flag.BELOW_USABLE} & set(information.flags):
         information = None
+    value = stderr = math.nan
+    if information is not None:
+        value, stderr = information.mi, information.stderr
+        if Flag.DRIFT in information.flags:
+            stderr = math.hypot(0.0 if math.isnan(stderr) else stderr, information.raw - information.half)
     return Ceilings(
-        information=math.nan if information is None else information.mi,
-        information_stderr=math.nan if information is None else information.stderr,
+        information=value,
+        information_stderr=stderr,
         target_entropy=math.nan if labels is None else float(np.mean(entropy(labels))) * scale,
         log_n=math.log(n) * scale,
         estimator_limit=ksg_limit(n, k) * scale,

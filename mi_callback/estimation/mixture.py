@@ -78,10 +78,10 @@ def mixture_information(activations: ArrayLike, noise_std: float, *, seed: int =
     n, d = s.shape
     if float(np.abs(s).max(initial=0.0)) > _RESOLVED:
         raise ValueError(f"noise_std={noise_std!r}: expected at least a millionth of the activations' spread, which "
-                         f"reaches {np.abs(s).max() * noise_std:.3g}. Give more noise, or see whether training diverges.")
+                         f"reaches {np.abs(s).max() * noise_std:.3g}. Give more noise, or see if training diverges.")
     groups = group_rows(s)
     centres = s[groups.first]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng((seed, 0x3A7))  # a stream of its own: users seed their data with small numbers too
     in_first_half = np.zeros(n, dtype=bool)
     in_first_half[rng.permutation(n)[: n // 2]] = True
     m = len(centres)

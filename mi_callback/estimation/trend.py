@@ -23,10 +23,12 @@ class Curve:
     Attributes:
         values: shape (E,), in any unit; NaN where there is none.
         stderr: shape (E,), standard errors; NaN counts as 0.
+        is_exact: whether the values are the truth, as counted entropies are: such a curve decides alone.
     """
 
     values: NDArray[np.float64]
     stderr: NDArray[np.float64]
+    is_exact: bool = False
 
     def fall(self) -> tuple[float, float]:
         """How far the end lies below the highest point before it, and the standard error of that.
@@ -52,7 +54,7 @@ class Verdict:
 
     Attributes:
         kind: "falls": all curves agree that I(X;T) falls. "steady": none falls. "contradicted": some do, some do not.
-            "undecided": a single curve, or fewer than three epochs, can decide nothing.
+            "undecided": a single estimate, or fewer than three epochs, can decide nothing.
         falling: names of the curves that fall.
         steady: names of the curves that do not.
     """
@@ -81,19 +83,18 @@ def compression_verdict(curves: Mapping[str, Curve]) -> Verdict:
     Args:
         curves: curves of one layer by name, such as "ksg", "ksg, half the samples", "mixture, sigma = 0.1", "usable".
     """
+    exact = {name: curve for name, curve in curves.items() if curve.is_exact}
     falling: list[str] = []
     steady: list[str] = []
-    usable = 0
-    for name, curve in curves.items():
+    for name, curve in (exact or curves).items():
         drop, stderr = curve.fall()
         if math.isinf(stderr):
             continue
-        usable += 1
         peak = float(np.nanmax(curve.values))
         falls = drop > _SIGNIFICANT * stderr and drop > _SMALLEST * abs(peak)
         (falling if falls else steady).append(name)
     kind: Literal["falls", "steady", "contradicted", "undecided"]
-    if usable < 2:
+    if len(falling) + len(steady) < (1 if exact else 2):
         kind = "undecided"
     elif falling and steady:
         kind = "contradicted"

@@ -57,7 +57,9 @@ def usable_information(
     if len(t) < 2 * n_folds:
         raise ValueError(f"activations: expected at least {2 * n_folds} samples for {n_folds} folds, got {len(t)}. "
                          "Gather more samples.")
-    rng = np.random.default_rng(seed)
+    if (t == t[:1]).all() or (y == y[:1]).all():
+        return np.zeros(len(t))  # a constant holds nothing, and there is nothing to know of one
+    rng = np.random.default_rng((seed, 0x5AB))
     if discrete:
         labels = np.unique(y[:, 0], return_inverse=True)[1].reshape(-1)
         return _from_classes(t, labels, n_folds, rng)
@@ -92,8 +94,6 @@ def _from_values(
     n = len(y)
     if y.shape[1] > _MAX_TARGETS:  # a function of Y: the bound stays one, and the residuals' covariance estimable
         y = y @ np.linalg.svd(y, full_matrices=False)[2][:_MAX_TARGETS].T
-    if not y.shape[1]:
-        return np.zeros(n)  # a constant target: there is nothing to know
     folds = _folds(n, n_folds, rng)
     local = np.empty(n)
     others = rng.permutation(n)[:_MARGINAL_SAMPLES]

@@ -112,7 +112,7 @@ class Variable:
             return self.labels
         if self.values.shape[1] > 1:
             return self.table(space, metric, k, wide=True)
-        key = (space, "euclidean", k, False)
+        key = (f"{space}, on a line", "euclidean", k, False)  # apart from the table of the same values
         if key not in self._structures or not isinstance(self._structures[key], ScalarTarget):
             self._structures[key] = ScalarTarget.build(
                 self.in_space(space)[:, 0],

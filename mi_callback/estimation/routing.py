@@ -1,0 +1,274 @@
+"""Which estimator suits a layer: chosen by what the layer is, with the reason in the result.
+
+I(X;T) of a deterministic layer is H(T) if the inputs are discrete, and infinite if they are continuous: what can be
+measured then is I(X; T + sigma Z), or the resolution of the samples, and neither may be mistaken for the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mi_callback.estimation.ceilings import Ceilings, ceilings, per_nat
+from mi_callback.estimation.entropy import entropy, group_rows, is_enumerable, plugin_information
+from mi_callback.estimation.evidence import Witness
+from mi_callback.estimation.flagging import (
+    flags_from_bound,
+    flags_from_ceilings,
+    flags_from_mixture,
+    flags_from_record,
+    flags_from_samples,
+    spaces_disagree,
+    with_flags,
+)
+from mi_callback.estimation.measure import Estimator
+from mi_callback.estimation.mixture import mixture_information
+from mi_callback.estimation.records import Flag, MutualInformation
+from mi_callback.estimation.usable import usable_information
+from mi_callback.estimation.variable import Variable
+
+__all__ = ["Reading", "Router", "quantity_names"]
+
+_WITNESS_SAMPLES = 2_000  # further estimates for the verdict are made on so many samples, to cost little
+_SPACES_EVERY = 10  # measurements between comparisons of spaces
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """One estimate under the name it is logged by, with what it has for witnesses on compression."""
+
+    quantity: str
+    estimate: MutualInformation
+    witnesses: tuple[Witness, ...] = ()
+
+
+def quantity_names(quantity: str, noise_std: tuple[float, ...]) -> tuple[str, ...]:
+    """Names of all readings of a quantity: "target" brings "usable", noise beyond the first a name of its own."""
+    if quantity == "target":
+        return ("target", "usable")
+    return ("input", *(f"input_noise_{sigma:g}" for sigma in noise_std[1:]))
+
+
+class Router:
+    """Measures layers by the estimators that suit them.
+
+    Args:
+        estimator: the estimator by neighbours.
+        noise_std: standard deviations of measurement noise for I(X; T + sigma Z); the first is logged as "input".
+    """
+
+    def __init__(self, estimator: Estimator, noise_std: tuple[float, ...] = ()) -> None:
+        self.estimator = estimator
+        self.noise_std = noise_std
+        self._without_null = Estimator(
+            k=estimator.k, n_permutations=0, metric=estimator.metric, space=estimator.space, unit=estimator.unit,
+            seed=estimator.seed,
+        )
+        self._unit = per_nat(estimator.unit)
+        self._x: Variable | None = None
+        self._y: Variable | None = None
+        self._x_is_enumerable = False
+        self._x_to_pair: Variable | None = None
+        self._x_dimension = math.nan
+        self._ceilings: Ceilings | None = None
+        self._checks: dict[str, tuple[int, tuple[Flag, ...]]] = {}
+
+    def use(self, x: Variable | None, y: Variable | None) -> None:
+        """Take X and Y; what was computed for them is kept while they are the same objects."""
+        if x is not self._x:
+            self._x, self._x_dimension = x, math.nan
+            self._x_is_enumerable = x is not None and is_enumerable(x.values)
+            self._x_to_pair = x
+            if x is not None and self._x_is_enumerable and _repeats(x.values):
+                self._x_to_pair = Variable(x.values, discrete=True, name=x.name)
+            self._ceilings = None
+        if y is not self._y:
+            self._y, self._ceilings = y, None
+
+    def ceilings(self) -> Ceilings:
+        """I(X;Y), H(Y), and the limits of n samples; measured once for X and Y."""
+        if self._ceilings is None:
+            known = self._x or self._y
+            if known is None:
+                raise ValueError("x, y: expected at least one of them, got neither. Call use(x, y) first.")
+            information = None
+            if self._x is not None and self._y is not None:
+                information = self._of_the_data(self._x, self._y)
+            labels = self._y.labels.codes if self._y is not None and self._y.discrete else None
+            self._ceilings = ceilings(known.n_samples, self.estimator.k, self.estimator.unit,
+                                      information=information, labels=labels)
+        return self._ceilings
+
+    def _of_the_data(self, x: Variable, y: Variable) -> MutualInformation:
+        """I(X;Y): counted if both sides are discrete, else estimated, with what speaks against it."""
+        assert self._x_to_pair is not None
+        if self._x_is_enumerable and y.discrete:
+            return self._record(plugin_information(x.values, y.labels.codes), x.n_samples, "counting", "exact",
+                                "discrete input and target: by counting equal rows")
+        if self._x_to_pair.discrete:
+            return self.estimator.estimate(y, self._x_to_pair)
+        information = self.estimator.estimate(x, y)
+        self._x_dimension = information.intrinsic_dim
+        bound = self.usable(x, y)
+        return with_flags(information, *flags_from_record(information),
+                          *flags_from_bound(information, bound.mi, bound.stderr))
+
+    def target(self, t: Variable) -> list[Reading]:
+        """I(T;Y) and the usable part of it."""
+        assert self._y is not None
+        y = self._y
+        usable = self.usable(t, y)
+        estimate = self.estimator.estimate(t, y)
+        flags = (
+            *flags_from_record(estimate),
+            *flags_from_samples(t.values, y.labels.codes if y.discrete else None, discrete=y.discrete,
+                                k=self.estimator.k),
+            *flags_from_ceilings(estimate, self.ceilings()),
+            *flags_from_bound(estimate, usable.mi, usable.stderr),
+            *self._space_flags(t, y, estimate),
+        )
+        reason = "classes: neighbours of the same class (Ross 2014)" if y.discrete else "by neighbours (Kraskov 2004)"
+        estimate = with_flags(dataclasses.replace(estimate, reason=estimate.reason or reason), *flags)
+        return [Reading("target", estimate), Reading("usable", usable)]
+
+    def usable(self, t: Variable, y: Variable) -> MutualInformation:
+        """What a held-out linear decoder gets out of T about Y; NaN for fewer than ten samples."""
+        name = "logistic" if y.discrete else "ridge"
+        if t.n_samples < 10:
+            return self._record(np.array([math.nan]), t.n_samples, name, "held-out", "fewer than ten samples")
+        target = y.labels.codes if y.discrete else y.values
+        local = usable_information(t.values, target, discrete=y.discrete, seed=self.estimator.seed)
+        return self._record(local, t.n_samples, name, "held-out",
+                            "lower bound on I(T;Y) that a linear decoder attains on samples it was not fitted on")
+
+    def input(self, t: Variable, *, is_stochastic: bool = False) -> list[Reading]:
+        """I(X;T), routed by what the layer is.
+
+        Args:
+            t: the layer.
+            is_stochastic: whether the layer draws noise of its own, so that T given X is not a point.
+        """
+        if is_stochastic:
+            return self._own_noise(t)
+        if self.noise_std:
+            return self._measurement_noise(t)
+        if self._x_is_enumerable:
+            exact = self._record(
+                entropy(t.values), t.n_samples, "counting", "exact",
+                "deterministic layer of a discrete input: I(X;T) = H(T), by counting equal rows",
+            )
+            exact = with_flags(exact, *flags_from_samples(t.values))
+            return [Reading("input", exact, (Witness("H(T), exact", exact.mi, 0.0, is_exact=True),))]
+        return [Reading("input", self._by_neighbors(
+            t, "deterministic layer of a continuous input: true I(X;T) is infinite, this is resolution",
+            Flag.DETERMINISTIC,
+        ))]
+
+    def _by_neighbors(self, t: Variable, reason: str, *flags: Flag) -> MutualInformation:
+        assert self._x_to_pair is not None
+        x = self._x_to_pair
+        estimate = self.estimator.estimate(t, x)
+        if math.isnan(self._x_dimension) and x.is_numeric and not x.discrete:
+            self._x_dimension = self._without_null.estimate(x, t).intrinsic_dim
+        flags = (
+            *flags, *flags_from_samples(t.values), *self._space_flags(t, x, estimate),
+            *flags_from_record(estimate, partner_dim=math.nan if x.discrete else self._x_dimension),
+        )
+        return with_flags(dataclasses.replace(estimate, reason=estimate.reason or reason), *flags)
+
+    def _own_noise(self, t: Variable) -> list[Reading]:
+        """A layer that is truly noisy: from its own samples, held against a bound by a decoder."""
+        assert self._x_to_pair is not None
+        reason = "layer with noise of its own: from its samples"
+        if self.noise_std:
+            reason += "; noise_std does not apply"
+        estimate = self._by_neighbors(t, reason)
+        bound = self.usable(t, self._x_to_pair)
+        estimate = with_flags(estimate, *flags_from_bound(estimate, bound.mi, bound.stderr))
+        witnesses = (
+            Witness(estimate.estimator, estimate.mi, estimate.stderr),
+            Witness(f"{estimate.estimator}, half the samples", estimate.half, estimate.stderr * math.sqrt(2)),
+            Witness("linear decoder", bound.mi, bound.stderr),
+        )
+        return [Reading("input", estimate, witnesses)]
+
+    def _measurement_noise(self, t: Variable) -> list[Reading]:
+        """A deterministic layer seen through noise: one mixture estimate a sigma, and witnesses for the verdict."""
+        names = quantity_names("input", self.noise_std)
+        readings = [
+            Reading(name, *self._mixture(t.values, sigma)) for name, sigma in zip(names, self.noise_std, strict=True)
+        ]
+        every = -(-t.n_samples // _WITNESS_SAMPLES)
+        part = np.asarray(t.values[::every], dtype=np.float64)
+        witnesses = list(readings[0].witnesses)
+        if len(self.noise_std) == 1:  # no sweep was asked for: one more sigma, for the verdict only
+            witnesses += self._mixture(part, 2 * self.noise_std[0])[1][:1]
+        witnesses.append(self._noisy_neighbors(part, every))
+        return [dataclasses.replace(readings[0], witnesses=tuple(witnesses)), *readings[1:]]
+
+    def _mixture(self, values: NDArray[np.generic], sigma: float) -> tuple[MutualInformation, tuple[Witness, ...]]:
+        terms = mixture_information(values, sigma, seed=self.estimator.seed)
+        record = self._record(terms.local, len(values), "mixture", f"noise {sigma:g}",
+                              f"I(X; T + sigma Z) with sigma = {sigma:g}, by the Gaussian-mixture estimator")
+        half = math.nan if self._x_is_enumerable else terms.half * self._unit
+        record = dataclasses.replace(
+            record, half=half, bounds=(terms.lower * self._unit, terms.upper * self._unit),
+            mi=record.raw if self._x_is_enumerable else 2 * record.raw - half,
+        )
+        flags = flags_from_mixture(record, is_enumerable=self._x_is_enumerable,
+                                   drift_stderr=terms.half_stderr * self._unit)
+        name = f"mixture, sigma = {sigma:g}"
+        witnesses = [Witness(name, record.mi, record.stderr)]
+        if not self._x_is_enumerable:
+            witnesses.append(Witness(f"{name}, half the samples", half, record.stderr * math.sqrt(2)))
+        return with_flags(record, *flags, *flags_from_samples(values)), tuple(witnesses)
+
+    def _noisy_neighbors(self, part: NDArray[np.float64], every: int) -> Witness:
+        """The same information by another estimator: neighbours of the activations with the noise added."""
+        assert self._x_to_pair is not None
+        rng = np.random.default_rng((self.estimator.seed, 0x0E1))
+        noisy = part + self.noise_std[0] * rng.standard_normal(part.shape)
+        x = self._x_to_pair if every == 1 else self._x_to_pair.subset(np.arange(self._x_to_pair.n_samples)[::every])
+        other = self._without_null.estimate(Variable(noisy, name="noisy activations"), x)
+        return Witness(f"{other.estimator} of T + sigma Z, sigma = {self.noise_std[0]:g}", other.mi, other.stderr)
+
+    def _space_flags(self, t: Variable, partner: Variable, estimate: MutualInformation) -> tuple[Flag, ...]:
+        """Hold normal scores against plain standardising at every tenth measurement; between, what was found stands."""
+        if self.estimator.space != "auto" or estimate.space != "scores":
+            return ()
+        key = f"{t.name} {partner.name}"
+        count, flags = self._checks.get(key, (0, ()))
+        if count % _SPACES_EVERY == 0:
+            every = -(-t.n_samples // _WITNESS_SAMPLES)
+            rows = np.arange(t.n_samples)[::every]
+            a, b = (
+                Estimator(k=self.estimator.k, n_permutations=0, metric=self.estimator.metric, space=space,
+                          unit=self.estimator.unit, seed=self.estimator.seed).estimate(t.subset(rows),
+                                                                                       partner.subset(rows))
+                for space in ("scores", "standard")
+            )
+            flags = spaces_disagree(a, b)
+        self._checks[key] = (count + 1, flags)
+        return flags
+
+    def _record(
+        self, local: NDArray[np.float64], n_samples: int, estimator: str, space: str, reason: str
+    ) -> MutualInformation:
+        """A record from local values in nats, of an estimate that has no null."""
+        value = float(local.mean()) * self._unit
+        return MutualInformation(
+            mi=value, raw=value, null=np.empty(0), null_mean=0.0, null_std=math.nan, p_value=None,
+            stderr=float(local.std()) / math.sqrt(len(local)) * self._unit, unit=self.estimator.unit,
+            k=self.estimator.k, n_samples=n_samples, estimator=estimator, space=space, intrinsic_dim=math.nan,
+            reason=reason,
+        )
+
+
+def _repeats(values: NDArray[np.generic]) -> bool:
+    """Whether most rows occur more than once, so that each can serve as a class."""
+    groups = group_rows(values)
+    return bool(np.count_nonzero(groups.counts == 1) <= 0.05 * len(groups.inverse))
