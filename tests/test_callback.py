@@ -179,7 +179,7 @@ def test_token_ids_have_no_distances(tmp_path):
     assert {r["quantity"] for r in callback.history.to_rows()} == {"target", "usable"}
     callback = monitor(batch_fn=lambda batch: (batch[0], batch[1], model.net[0](batch[0])))
     fit(tmp_path, callback, model, data)
-    assert {r["quantity"] for r in callback.history.to_rows()} == {"target", "input"}
+    assert {r["quantity"] for r in callback.history.to_rows()} == {"target", "usable", "input"}
 
 
 def test_a_constant_layer_is_zero_and_flagged(tmp_path):

@@ -40,6 +40,8 @@ def flags_from_record(estimate: MutualInformation, *, partner_dim: float = math.
         partner_dim: intrinsic dimension of the second side, if known; the first side's is in the record.
     """
     e, nat = estimate, per_nat(estimate.unit)
+    if Flag.CONSTANT in e.flags:
+        return ()  # 0 is exact then
     flags = []
     if e.estimator == "ksg" and e.raw > (ksg_limit(e.n_samples, e.k) - _NEAR_LIMIT) * nat:
         flags.append(Flag.SATURATED)

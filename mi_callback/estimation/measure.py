@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from mi_callback.estimation.checks import check_choice, check_count, check_enough_samples, check_same_length
 from mi_callback.estimation.dimension import intrinsic_dimension
 from mi_callback.estimation.estimators import read_table
+from mi_callback.estimation.flagging import flags_from_record, with_flags
 from mi_callback.estimation.neighbors import Metric, NeighborTable
 from mi_callback.estimation.permutation import Permutations, p_value
 from mi_callback.estimation.records import Flag, MutualInformation, Unit
@@ -115,7 +116,7 @@ class Estimator:
         """From nats to a record in the unit asked for."""
         unit = 1 / math.log(2) if self.unit == "bits" else 1.0
         mean = float(null.mean()) if null.size else 0.0
-        return MutualInformation(
+        record = MutualInformation(
             mi=(raw - mean) * unit,
             raw=raw * unit,
             null=null * unit,
@@ -133,6 +134,7 @@ class Estimator:
             n_completed=n_completed,
             half=half * unit,
         )
+        return with_flags(record, *flags_from_record(record))
 
     def _nothing(self, n_samples: int, estimator: str, flags: set[Flag]) -> MutualInformation:
         """The record of a side that does not vary."""

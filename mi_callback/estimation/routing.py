@@ -114,8 +114,7 @@ class Router:
         information = self.estimator.estimate(x, y)
         self._x_dimension = information.intrinsic_dim
         bound = self.usable(x, y)
-        return with_flags(information, *flags_from_record(information),
-                          *flags_from_bound(information, bound.mi, bound.stderr))
+        return with_flags(information, *flags_from_bound(information, bound.mi, bound.stderr))
 
     def target(self, t: Variable) -> list[Reading]:
         """I(T;Y) and the usable part of it."""
@@ -124,7 +123,6 @@ class Router:
         usable = self.usable(t, y)
         estimate = self.estimator.estimate(t, y)
         flags = (
-            *flags_from_record(estimate),
             *flags_from_samples(t.values, y.labels.codes if y.discrete else None, discrete=y.discrete,
                                 k=self.estimator.k),
             *flags_from_ceilings(estimate, self.ceilings()),
@@ -142,8 +140,9 @@ class Router:
             return self._record(np.array([math.nan]), t.n_samples, name, "held-out", "fewer than ten samples")
         target = y.labels.codes if y.discrete else y.values
         local = usable_information(t.values, target, discrete=y.discrete, seed=self.estimator.seed)
-        return self._record(local, t.n_samples, name, "held-out",
-                            "lower bound on I(T;Y) that a linear decoder attains on samples it was not fitted on")
+        record = self._record(local, t.n_samples, name, "held-out",
+                              "lower bound on I(T;Y) that a linear decoder attains on samples it was not fitted on")
+        return with_flags(record, Flag.CONSTANT) if t.is_constant or y.is_constant else record
 
     def input(self, t: Variable, *, is_stochastic: bool = False) -> list[Reading]:
         """I(X;T), routed by what the layer is.
