@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mi_callback.reporting.history import Ceiling, History, Series
-from mi_callback.reporting.loggers import log_figures
+from mi_callback.reporting.history import History
+from mi_callback.reporting.loggers import log_figures, log_layout
+from mi_callback.reporting.report import write_report
+from mi_callback.reporting.series import Ceiling, Series
+from mi_callback.reporting.table import summary
 
 if TYPE_CHECKING:
     from mi_callback.reporting.figures import curves, depth_profile, draw_figures, heat_map, information_plane, overlay
@@ -14,7 +17,7 @@ _FIGURES = {"curves", "depth_profile", "draw_figures", "heat_map", "information_
 
 __all__ = [
     "Ceiling", "History", "Series", "curves", "depth_profile", "draw_figures", "heat_map", "information_plane",
-    "log_figures", "overlay",
+    "log_figures", "log_layout", "overlay", "summary", "write_report",
 ]
 
 

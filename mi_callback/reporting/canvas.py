@@ -15,13 +15,14 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
 from mi_callback.reporting.palette import EPOCH_COLORS, GREY, INK, TEXT, depth_colors, short_name
+from mi_callback.reporting.series import even_selection
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
 
-__all__ = ["WIDTH", "depth_bar", "epoch_bar", "even_selection", "legend", "new_figure", "note", "style"]
+__all__ = ["WIDTH", "depth_bar", "epoch_bar", "legend", "new_figure", "note", "style"]
 
 WIDTH = 4.8  # inches
 
@@ -97,8 +98,3 @@ def depth_bar(axes: Sequence[Axes], layers: Sequence[str]) -> None:
     bar.ax.invert_yaxis()
     bar.ax.tick_params(labelsize=TEXT["note"], colors=INK, length=0)
     bar.outline.set_visible(False)
-
-
-def even_selection(n: int, most: int) -> np.ndarray:
-    """At most ``most`` of n positions, evenly spaced, the first and the last among them; shape (min(n, most),)."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))

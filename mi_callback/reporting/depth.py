@@ -11,10 +11,11 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from mi_callback.reporting.canvas import epoch_bar, even_selection, legend, new_figure, note, style
+from mi_callback.reporting.canvas import epoch_bar, legend, new_figure, note, style
 from mi_callback.reporting.history import History
 from mi_callback.reporting.marks import draw_ceilings, hollow, hollow_handle
-from mi_callback.reporting.palette import EPOCH_COLORS, INK, SOFT, TEXT, quantity_label, short_name
+from mi_callback.reporting.palette import EPOCH_COLORS, INK, SOFT, TEXT, axis_label, short_name
+from mi_callback.reporting.series import even_selection
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -68,7 +69,7 @@ def _draw_map(ax: Axes, history: History, quantity: str) -> list[Artist]:
     for i, series in enumerate(found.values()):
         at = np.searchsorted(epochs, series.epochs)
         values[i, at] = series.mi
-        marked[i, at] = hollow(series, history.ceilings)
+        marked[i, at] = hollow(history, series)
     ax.set_facecolor("#dddddd")
     mesh = ax.pcolormesh(_edges(epochs), np.arange(len(found) + 1) - 0.5, values, cmap="cividis")
     drawn: list[Artist] = [mesh]
@@ -84,7 +85,7 @@ def _draw_map(ax: Axes, history: History, quantity: str) -> list[Artist]:
     ax.invert_yaxis()
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     bar = ax.figure.colorbar(mesh, ax=ax, pad=0.02, fraction=0.05, aspect=40)
-    bar.set_label(quantity_label(quantity, history.unit), fontsize=TEXT["axis"], color=INK)
+    bar.set_label(axis_label(history, quantity), fontsize=TEXT["axis"], color=INK)
     bar.ax.tick_params(labelsize=TEXT["tick"], colors=INK)
     bar.outline.set_visible(False)
     return drawn
@@ -145,7 +146,7 @@ def _norm(epochs: NDArray[np.int64]) -> Normalize:
 
 
 def _draw_profile(ax: Axes, history: History, quantity: str, chosen: NDArray[np.int64]) -> list[Artist]:
-    style(ax, ylabel=quantity_label(quantity, history.unit))
+    style(ax, ylabel=axis_label(history, quantity))
     found = history.series(quantity)
     if not found:
         return [note(ax, f"The history holds no quantity {quantity!r}.")]
@@ -156,7 +157,7 @@ def _draw_profile(ax: Axes, history: History, quantity: str, chosen: NDArray[np.
         at = [(layers.index(name), one, i) for name, one in found.items() for i in np.flatnonzero(one.epochs == epoch)]
         x = np.array([position for position, _, _ in at])
         y = np.array([one.mi[i] for _, one, i in at])
-        marked = np.array([hollow(one, history.ceilings)[i] for _, one, i in at], dtype=bool)
+        marked = np.array([hollow(history, one)[i] for _, one, i in at], dtype=bool)
         every += y.tolist()
         last = epoch == chosen[-1]
         color = colormaps[EPOCH_COLORS](_norm(chosen)(epoch))
@@ -170,7 +171,7 @@ def _draw_profile(ax: Axes, history: History, quantity: str, chosen: NDArray[np.
                     x[part], y[part], linestyle="none", marker="o", markersize=5 if last else 3.5, color=color,
                     markerfacecolor=face, label="_hollow" if face == "white" else "_solid", zorder=3,
                 )
-    drawn += draw_ceilings(ax, history.ceilings, {"y": (quantity, every)})
+    drawn += draw_ceilings(ax, history, {"y": (quantity, every)})
     named = even_selection(len(layers), 8)
     slant = any(len(short_name(layers[i])) > 8 for i in named) or len(named) > 6
     ax.set_xticks(named, [short_name(layers[i]) for i in named])

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from mi_callback.reporting.canvas import depth_bar, even_selection, legend, new_figure, note, style
-from mi_callback.reporting.history import History, Series
+from mi_callback.reporting.canvas import depth_bar, legend, new_figure, note, style
+from mi_callback.reporting.history import History
 from mi_callback.reporting.marks import draw_ceilings, draw_null_band, hollow, hollow_handle
 from mi_callback.reporting.palette import (
     GREY,
@@ -18,10 +18,11 @@ from mi_callback.reporting.palette import (
     MOST_NAMED,
     TEXT,
     LayerLook,
+    axis_label,
     layer_looks,
-    quantity_label,
     short_name,
 )
+from mi_callback.reporting.series import Series, even_selection
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -90,7 +91,7 @@ def curves(
 
 
 def _panel(ax: Axes, history: History, quantity: str) -> list[Artist]:
-    style(ax, ylabel=quantity_label(quantity, history.unit))
+    style(ax, ylabel=axis_label(history, quantity))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     found = history.series(quantity)
     if not found:
@@ -99,7 +100,7 @@ def _panel(ax: Axes, history: History, quantity: str) -> list[Artist]:
     few = len(history.layers) <= MOST_NAMED
     values = np.concatenate([one.mi for one in found.values()])
     drawn = draw_null_band(ax, list(found.values()))
-    drawn += draw_ceilings(ax, history.ceilings, {"y": (quantity, values.tolist())})
+    drawn += draw_ceilings(ax, history, {"y": (quantity, values.tolist())})
     for layer, series in found.items():
         drawn += _curve(ax, series, history, looks[layer], few=few)
     ax.margins(x=0.02, y=0.13)
@@ -115,7 +116,7 @@ def _curve(ax: Axes, series: Series, history: History, look: LayerLook, *, few: 
         series.epochs, series.mi, color=look.color, linewidth=1.6 if few else 0.9, label=short_name(series.layer)
     )
     some = even_selection(len(series.epochs), _MOST_MARKERS)
-    marked = hollow(series, history.ceilings)[some]
+    marked = hollow(history, series)[some]
     for part, face in ((some[~marked], look.color), (some[marked], "white")):
         if len(part) and (few or face == "white"):
             drawn += ax.plot(

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mi_callback.estimation.records import Flag, MutualInformation
+from mi_callback.reporting.series import Ceiling, Series
 
-__all__ = ["ROW_KEYS", "Ceiling", "History", "Series"]
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["ROW_KEYS", "History", "is_history_state"]
 
 ROW_KEYS = (
     "epoch", "step", "layer", "quantity", "mi", "raw", "null_mean", "null_std", "p_value", "stderr", "unit",
@@ -28,50 +35,7 @@ _BOUNDED = {
     "H(Y)": ("target", "usable"),
     "H(X)": ("input",),
 }  # a name that is not listed bounds every quantity, as the limits of the estimator do
-
-
-@dataclass(frozen=True, slots=True)
-class Ceiling:
-    """An upper limit of what can be true, or of what the estimator can read.
-
-    Attributes:
-        value: the limit, in the history's unit.
-        stderr: its standard error; NaN if it is exact or unknown.
-        quantities: quantities that it bounds; empty for all.
-    """
-
-    value: float
-    stderr: float = math.nan
-    quantities: tuple[str, ...] = ()
-
-    def bounds(self, quantity: str) -> bool:
-        """Whether the limit holds for ``quantity``."""
-        return not self.quantities or quantity in self.quantities
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Series:
-    """One quantity of one layer over E epochs, in ascending order of epochs. All arrays have shape (E,).
-
-    Attributes:
-        layer: name of the layer.
-        quantity: name of the quantity.
-        epochs: the epochs measured.
-        mi: null-debiased estimates; NaN where a measurement failed.
-        raw: estimates before debiasing.
-        null_std: standard deviations of the permutation null.
-        stderr: standard errors.
-        flagged: whether the estimate carries a flag that casts doubt on its value.
-    """
-
-    layer: str
-    quantity: str
-    epochs: NDArray[np.int64]
-    mi: NDArray[np.float64]
-    raw: NDArray[np.float64]
-    null_std: NDArray[np.float64]
-    stderr: NDArray[np.float64]
-    flagged: NDArray[np.bool_]
+_BY_NEIGHBORS = "psi(n) - psi(k)"  # bounds what is read off neighbours, not mixtures, counts and decoders
 
 
 class History:
@@ -92,6 +56,7 @@ class History:
 
     def __init__(self) -> None:
         self._rows: dict[tuple[int, str, str], tuple[Any, ...]] = {}  # values in the order of ROW_KEYS
+        self._spaces: dict[str, dict[str, str]] = {}  # quantity to the estimators that measured it, with their spaces
         self._ceilings: dict[str, Ceiling] = {}
         self._metrics: dict[str, dict[int, float]] = {}
 
@@ -120,6 +85,11 @@ class History:
             str(estimate.estimator), str(estimate.space), float(estimate.intrinsic_dim), int(estimate.n_samples),
             tuple(flag.label for flag in estimate.flags),
         )
+        self._note_estimator(str(quantity), str(estimate.estimator), str(estimate.space))
+
+    def _note_estimator(self, quantity: str, estimator: str, space: str) -> None:
+        if estimator != "none":  # a failed measurement
+            self._spaces.setdefault(quantity, {})[estimator] = space
 
     def set_ceiling(
         self, name: str, value: float, stderr: float = math.nan, *, quantities: tuple[str, ...] | None = None
@@ -198,6 +168,85 @@ class History:
                 by_layer.setdefault(layer, []).append(values)
         return {layer: _series(layer, quantity, rows) for layer, rows in by_layer.items()}
 
+    def ceilings_of(self, quantity: str) -> dict[str, Ceiling]:
+        """The finite upper limits that bound ``quantity``, by name."""
+        others = self._spaces.get(quantity, {}).keys() - {"ksg", "ross", "mixed"}
+        return {
+            name: c
+            for name, c in self._ceilings.items()
+            if math.isfinite(c.value)
+            and (not c.quantities or quantity in c.quantities)
+            and not (name == _BY_NEIGHBORS and others)
+        }
+
+    def noise(self, quantity: str) -> str | None:
+        """The standard deviation of measurement noise as it was given, for I(X; T + sigma Z); None without noise."""
+        space = self._spaces.get(quantity, {}).get("mixture")
+        return None if space is None else space.removeprefix("noise ")
+
+    def to_frame(self) -> pd.DataFrame:
+        """The rows as a pandas data frame, flags as lists. Needs pandas."""
+        import pandas as pd
+
+        return pd.DataFrame(self.to_rows(), columns=list(ROW_KEYS))
+
+    def save(self, path: str | Path) -> None:
+        """Write a file: ``.json`` holds everything, ``.csv`` the rows only.
+
+        Args:
+            path: where to write; a file that is there is replaced.
+
+        Raises:
+            ValueError: if the name ends otherwise.
+        """
+        from mi_callback.reporting.files import save
+
+        save(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path, *, monitor: str | None = None) -> History:
+        """Read a history from a Lightning checkpoint, or from a file that ``save`` wrote.
+
+        Args:
+            path: a ``.ckpt``, ``.pt``, ``.json`` or ``.csv`` file.
+            monitor: part of the state key of the monitor wanted, for a checkpoint with several.
+
+        Raises:
+            ValueError: if the file holds no history, or several of which ``monitor`` does not name one.
+        """
+        from mi_callback.reporting.files import load
+
+        history = cls()
+        history.load_state_dict(load(Path(path), monitor))
+        return history
+
+    def plot(
+        self, kind: Literal["curves", "plane", "heat_map", "profile"] = "curves", *, ax: Axes | None = None
+    ) -> Figure | list[Artist]:
+        """Draw a figure, which a notebook shows by itself.
+
+        Args:
+            kind: "curves" over epochs, the information "plane", a "heat_map" of I(T;Y), or the "profile" over depth.
+            ax: axes to draw on; None makes a figure.
+
+        Returns:
+            The new figure, or the artists drawn on ``ax``.
+
+        Raises:
+            ValueError: if ``kind`` is none of these.
+        """
+        from mi_callback.reporting import figures
+
+        if kind == "curves":
+            return figures.curves(self, ax=ax)
+        if kind == "plane":
+            return figures.information_plane(self, ax=ax)
+        if kind == "heat_map":
+            return figures.heat_map(self, ax=ax)
+        if kind == "profile":
+            return figures.depth_profile(self, ax=ax)
+        raise ValueError(f"kind: expected 'curves', 'plane', 'heat_map' or 'profile', got {kind!r}.")
+
     def state_dict(self) -> dict[str, Any]:
         """Everything as dicts and lists of plain values, column by column, so that it loads with ``weights_only``."""
         rows = list(self._rows.values())
@@ -222,7 +271,12 @@ class History:
                 "written by another version?"
             )
         columns = state["columns"]
-        rows = zip(*(columns[key] for key in ROW_KEYS), strict=True)
+        rows = list(zip(*(columns[key] for key in ROW_KEYS), strict=True))
+        self._spaces = {}
+        for quantity, estimator, space in dict.fromkeys(
+            zip(columns["quantity"], columns["estimator"], columns["space"], strict=True)
+        ):
+            self._note_estimator(quantity, estimator, space)
         self._rows = {(row[0], row[2], row[3]): (*row[:-1], tuple(row[-1])) for row in rows}
         self._ceilings = {
             name: Ceiling(c["value"], c["stderr"], tuple(c["quantities"])) for name, c in state["ceilings"].items()

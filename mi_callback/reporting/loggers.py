@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["log_figures"]
+__all__ = ["log_figures", "log_layout"]
 
 _log = logging.getLogger(__name__)
 
@@ -95,3 +95,21 @@ _WRITERS: dict[str, Callable[[Any, str, Figure, int], None]] = {
     "DVCLiveLogger": _dvclive,
     "SwanLabLogger": _swanlab,
 }
+
+
+def log_layout(loggers: Iterable[Any], quantities: Iterable[str]) -> None:
+    """Give TensorBoard a layout of custom scalars in which all layers of a quantity share a chart; others need none.
+
+    Args:
+        loggers: Lightning loggers, as in ``trainer.loggers``.
+        quantities: the quantities logged, such as "target".
+    """
+    chosen = list(quantities)
+    charts = {f"mi_{q}": ["Multiline", [f"mi_{q}/.*"]] for q in chosen}
+    doubts = {f"mi_{q} p-value": ["Multiline", [f"mi_{q}_pvalue/.*"]] for q in chosen}
+    for logger in loggers:
+        if any(cls.__name__ == "TensorBoardLogger" for cls in type(logger).__mro__):
+            try:
+                logger.experiment.add_custom_scalars({"mutual information": charts, "significance": doubts})
+            except Exception as error:  # whatever a logger raises must not end a training run
+                _log.warning("%s could not log the layout of scalars: %r", type(logger).__name__, error)

@@ -11,33 +11,28 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from mi_callback.reporting.history import Ceiling, Series
+from mi_callback.reporting.history import History
 from mi_callback.reporting.palette import GREY, INK, SOFT, TEXT, symbol
+from mi_callback.reporting.series import Ceiling, Series, within_reach
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-__all__ = ["HALO", "beyond", "draw_ceilings", "draw_null_band", "hollow", "hollow_handle"]
+__all__ = ["HALO", "draw_ceilings", "draw_null_band", "hollow", "hollow_handle"]
 
 HALO = [withStroke(linewidth=2.5, foreground="white")]  # keeps text readable on top of lines and in grey print
-_REACH = 1.3  # a ceiling higher than this many times the highest value would squeeze the curves: it becomes a note
 
 
-def beyond(series: Series, ceilings: Mapping[str, Ceiling]) -> NDArray[np.bool_]:
-    """Where a series stands above a ceiling that bounds it by more than two standard errors; shape (E,)."""
-    above = np.zeros(len(series.epochs), dtype=bool)
+def hollow(history: History, series: Series) -> NDArray[np.bool_]:
+    """Which points to draw hollow: those in doubt, and those beyond a ceiling by two standard errors; shape (E,)."""
+    marked: NDArray[np.bool_] = series.flagged.copy()
     stderr = np.nan_to_num(series.stderr)
-    for ceiling in ceilings.values():
-        if ceiling.bounds(series.quantity) and math.isfinite(ceiling.value):
-            own = 0.0 if math.isnan(ceiling.stderr) else ceiling.stderr
-            above |= series.mi > ceiling.value + 2 * np.hypot(stderr, own)
-    return above
-
-
-def hollow(series: Series, ceilings: Mapping[str, Ceiling]) -> NDArray[np.bool_]:
-    """Which points to draw hollow: those flagged, and those beyond a ceiling; shape (E,)."""
-    return series.flagged | beyond(series, ceilings)
+    for ceiling in history.ceilings_of(series.quantity).values():
+        own = 0.0 if math.isnan(ceiling.stderr) else ceiling.stderr
+        # a count that equals its ceiling may stand above it in the last bit
+        marked[series.mi > ceiling.value + 2 * np.hypot(stderr, own) + 1e-9] = True
+    return marked
 
 
 def hollow_handle() -> Line2D:
@@ -48,14 +43,12 @@ def hollow_handle() -> Line2D:
     )
 
 
-def draw_ceilings(
-    ax: Axes, ceilings: Mapping[str, Ceiling], axes: Mapping[str, tuple[str, Iterable[float]]]
-) -> list[Artist]:
+def draw_ceilings(ax: Axes, history: History, axes: Mapping[str, tuple[str, Iterable[float]]]) -> list[Artist]:
     """Draw ceilings as labelled lines; if all that bound a quantity are far above it, they are named above the axes.
 
     Args:
         ax: axes to draw on.
-        ceilings: ceilings by name.
+        history: the history whose ceilings they are.
         axes: "x" and "y" to the quantity along that axis and the values drawn there, which decide what is far.
 
     Returns:
@@ -64,9 +57,8 @@ def draw_ceilings(
     drawn: list[Artist] = []
     far: dict[str, float] = {}
     for axis, (quantity, values) in axes.items():
-        top = max((v for v in values if math.isfinite(v)), default=0.0)
-        bounding = {n: c for n, c in ceilings.items() if c.bounds(quantity) and math.isfinite(c.value)}
-        near = {n: c for n, c in bounding.items() if c.value <= _REACH * max(top, 0.5)}
+        bounding = history.ceilings_of(quantity)
+        near = within_reach(bounding, values)
         # neighbouring ceilings are labelled at opposite ends, so that close ones stay readable
         for i, name in enumerate(sorted(near, key=lambda n: -near[n].value)):
             drawn += _ceiling(ax, symbol(name), near[name], vertical=axis == "x", at_end=i % 2 == (axis == "x"))

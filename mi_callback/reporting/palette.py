@@ -5,10 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mi_callback.reporting.history import History
 
 __all__ = [
-    "EPOCH_COLORS", "GREY", "INK", "MOST_NAMED", "SOFT", "TEXT", "LayerLook", "depth_colors", "layer_looks",
-    "quantity_label", "short_name", "symbol",
+    "EPOCH_COLORS", "GREY", "INK", "MOST_NAMED", "SOFT", "TEXT", "LayerLook", "axis_label", "depth_colors",
+    "layer_looks", "plain_symbol", "short_name", "symbol",
 ]
 
 # Okabe & Ito (2008), told apart with every common colour blindness; its yellow is too faint for lines on white.
@@ -46,9 +50,16 @@ def symbol(name: str) -> str:
     return _SYMBOLS.get(name, name.replace("$", r"\$"))
 
 
-def quantity_label(quantity: str, unit: str | None) -> str:
-    """Axis label of a quantity with its unit."""
-    return f"{symbol(quantity)} ({unit or 'bits'})"
+def plain_symbol(name: str) -> str:
+    """Notation of a quantity in plain text, for tables and web pages."""
+    return {"target": "I(T;Y)", "input": "I(X;T)", "usable": "usable I(T;Y)"}.get(name, name)
+
+
+def axis_label(history: History, quantity: str) -> str:
+    """Axis label of a quantity, with its unit and the measurement noise if there was any."""
+    sigma = history.noise(quantity)
+    name = symbol(quantity) if sigma is None else rf"$I(X;T+\sigma Z)$, $\sigma={sigma}$"
+    return f"{name} ({history.unit or 'bits'})"
 
 
 def short_name(layer: str, longest: int = 20) -> str:

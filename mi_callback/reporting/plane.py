@@ -12,8 +12,8 @@ from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from mi_callback.reporting.canvas import epoch_bar, even_selection, legend, new_figure, note, style
-from mi_callback.reporting.history import History, Series
+from mi_callback.reporting.canvas import epoch_bar, legend, new_figure, note, style
+from mi_callback.reporting.history import History
 from mi_callback.reporting.marks import HALO, draw_ceilings, hollow, hollow_handle
 from mi_callback.reporting.palette import (
     EPOCH_COLORS,
@@ -21,10 +21,11 @@ from mi_callback.reporting.palette import (
     MOST_NAMED,
     SOFT,
     TEXT,
+    axis_label,
     layer_looks,
-    quantity_label,
     short_name,
 )
+from mi_callback.reporting.series import Series, even_selection
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -81,14 +82,14 @@ def information_plane(history: History, *, error_bars: bool = False, ax: Axes | 
 
 
 def _draw(ax: Axes, history: History, *, error_bars: bool, own_figure: bool) -> list[Artist]:
-    style(ax, xlabel=quantity_label("input", history.unit), ylabel=quantity_label("target", history.unit))
+    style(ax, xlabel=axis_label(history, "input"), ylabel=axis_label(history, "target"))
     trajectories = _trajectories(history)
     if not trajectories:
         return [note(ax, 'The information plane needs the quantities\n"input" and "target" of a layer.')]
     epochs = np.concatenate([t.epochs for t in trajectories])
     norm = Normalize(epochs.min(), max(epochs.max(), epochs.min() + 1))
     xs, ys = (np.concatenate([getattr(t, axis) for t in trajectories]).tolist() for axis in "xy")
-    drawn = draw_ceilings(ax, history.ceilings, {"y": ("target", ys), "x": ("input", xs)})
+    drawn = draw_ceilings(ax, history, {"y": ("target", ys), "x": ("input", xs)})
     handles: list[Artist] = []
     if len(trajectories) <= MOST_NAMED:
         looks = layer_looks(history.layers)
@@ -121,7 +122,7 @@ def _pair(x: Series, y: Series, history: History) -> _Trajectory:
     epochs, i, j = np.intersect1d(x.epochs, y.epochs, assume_unique=True, return_indices=True)
     known = np.isfinite(x.mi[i]) & np.isfinite(y.mi[j])
     epochs, i, j = epochs[known], i[known], j[known]
-    marked = hollow(x, history.ceilings)[i] | hollow(y, history.ceilings)[j]
+    marked = hollow(history, x)[i] | hollow(history, y)[j]
     return _Trajectory(x.layer, epochs, x.mi[i], y.mi[j], x.stderr[i], y.stderr[j], marked)
 
 

@@ -11,9 +11,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from mi_callback.reporting.canvas import depth_bar, legend, new_figure, note, style
-from mi_callback.reporting.history import History, Series
+from mi_callback.reporting.history import History
 from mi_callback.reporting.marks import draw_ceilings
-from mi_callback.reporting.palette import GREY, INK, MOST_NAMED, layer_looks, quantity_label, short_name
+from mi_callback.reporting.palette import GREY, INK, MOST_NAMED, axis_label, layer_looks, short_name
+from mi_callback.reporting.series import Series
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -81,7 +82,7 @@ def _draw(
     ax: Axes, histories: Sequence[History], runs: list[dict[str, Series]], quantity: str, layers: list[str],
     *, own_figure: bool,
 ) -> list[Artist]:
-    style(ax, xlabel="epoch", ylabel=quantity_label(quantity, histories[0].unit))
+    style(ax, xlabel="epoch", ylabel=axis_label(histories[0], quantity))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     if not layers:
         return [note(ax, f"The runs have no layer in common that\nmeasured the quantity {quantity!r}.")]
@@ -100,7 +101,7 @@ def _draw(
             half = table.std(axis=0, ddof=1)
             drawn.append(ax.fill_between(epochs, mean - half, mean + half, color=color, alpha=0.2, linewidth=0))
         drawn += ax.plot(epochs, mean, color=color, linewidth=1.8, label=short_name(layer))
-    drawn += draw_ceilings(ax, histories[0].ceilings, {"y": (quantity, values)})
+    drawn += draw_ceilings(ax, histories[0], {"y": (quantity, values)})
     handles: list[Artist] = []
     if len(layers) <= MOST_NAMED:
         handles += [Line2D([], [], color=look.color, linewidth=1.8, label=short_name(n)) for n, look in looks.items()]

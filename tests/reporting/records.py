@@ -19,15 +19,17 @@ def estimate(
     stderr: float = 0.1,
     unit: Unit = "bits",
     flags: tuple[Flag, ...] = (),
+    estimator: str = "ksg",
+    space: str = "scores",
 ) -> MutualInformation:
     return MutualInformation(
         mi=mi, raw=mi + 0.02 if raw is None else raw, null=np.array([0.0, 0.04]), null_mean=0.02, null_std=null_std,
-        p_value=p_value, stderr=stderr, unit=unit, k=3, n_samples=350, estimator="ksg", space="scores",
+        p_value=p_value, stderr=stderr, unit=unit, k=3, n_samples=350, estimator=estimator, space=space,
         intrinsic_dim=1.5, flags=flags,
     )
 
 
-FAILED = estimate(math.nan, raw=math.nan, null_std=math.nan, p_value=math.nan, stderr=math.nan)
+FAILED = estimate(math.nan, raw=math.nan, null_std=math.nan, p_value=math.nan, stderr=math.nan, estimator="none")
 
 
 def a_history(

@@ -137,8 +137,7 @@ def test_units_do_not_mix():
 def test_a_ceiling_knows_what_it_bounds(name, target, input_):
     history = History()
     history.set_ceiling(name, 2.0)
-    ceiling = history.ceilings[name]
-    assert (ceiling.bounds("target"), ceiling.bounds("input")) == (target, input_)
+    assert (name in history.ceilings_of("target"), name in history.ceilings_of("input")) == (target, input_)
 
 
 def test_a_ceiling_can_be_told_what_it_bounds_and_replaced():
@@ -146,4 +145,33 @@ def test_a_ceiling_can_be_told_what_it_bounds_and_replaced():
     history.set_ceiling("H(T)", 2.0)
     history.set_ceiling("H(T)", 3.0, 0.1, quantities=("input",))
     assert history.ceilings["H(T)"].value == 3.0
-    assert not history.ceilings["H(T)"].bounds("target")
+    assert list(history.ceilings_of("input")) == ["H(T)"]
+    assert history.ceilings_of("target") == {}
+
+
+def test_an_unknown_ceiling_bounds_nothing():
+    history = History()
+    history.set_ceiling("I(X;Y)", math.nan)
+    assert history.ceilings_of("target") == {}
+
+
+def test_the_limit_of_neighbour_estimates_bounds_no_other_estimator():
+    history = History()
+    history.set_ceiling("psi(n) - psi(k)", 7.0)
+    history.set_ceiling("log n", 8.5)
+    add(history, 0, quantity="target")
+    add(history, 0, quantity="input", estimator="mixture", space="noise 0.3")
+    assert set(history.ceilings_of("target")) == {"psi(n) - psi(k)", "log n"}
+    assert set(history.ceilings_of("input")) == {"log n"}
+
+
+def test_measurement_noise_is_told():
+    history = History()
+    add(history, 0, quantity="input", estimator="mixture", space="noise 0.3")
+    history.append(epoch=1, step=1, layer="a", quantity="input", estimate=FAILED)
+    add(history, 0, quantity="target")
+    assert history.noise("input") == "0.3"
+    assert history.noise("target") is None
+    loaded = History()
+    loaded.load_state_dict(history.state_dict())
+    assert loaded.noise("input") == "0.3"

@@ -1,0 +1,112 @@
+"""Histories in files: everything as JSON, rows as CSV, and what a Lightning checkpoint holds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mi_callback.reporting.history import ROW_KEYS, is_history_state
+
+if TYPE_CHECKING:
+    from mi_callback.reporting.history import History
+
+__all__ = ["load", "save"]
+
+_INTEGERS = {"epoch", "step", "n_samples"}
+_WORDS = {"layer", "quantity", "unit", "estimator", "space"}
+
+
+def save(history: History, path: Path) -> None:
+    """Write ``history`` as the ending of ``path`` says, see ``History.save``."""
+    if path.suffix == ".json":
+        # JSON has no NaN: null stands for it, and a browser or another language can read the file
+        path.write_text(json.dumps(_null_for_nan(history.state_dict()), allow_nan=False), encoding="utf-8")
+    elif path.suffix == ".csv":
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ROW_KEYS)
+            writer.writeheader()
+            writer.writerows(row | {"flags": " ".join(row["flags"])} for row in history.to_rows())
+    else:
+        raise ValueError(f"path: expected a name that ends in .json or .csv, got {path.name!r}.")
+
+
+def load(path: Path, monitor: str | None) -> dict[str, Any]:
+    """The state of the history in the file, see ``History.load``."""
+    if path.suffix == ".json":
+        return _from_json(path)
+    if path.suffix == ".csv":
+        return _from_csv(path)
+    import torch
+
+    found = dict(_states(torch.load(path, map_location="cpu", weights_only=True)))
+    named = {key: state for key, state in found.items() if monitor is None or monitor in key}
+    if len(named) != 1:
+        wanted = "one history" if monitor is None else f"one history under a key with {monitor!r}"
+        raise ValueError(
+            f"path: expected {wanted} in {path.name!r}, got {len(named)}; there are {list(found)}. "
+            + ("Choose one by monitor=." if found else "Was it trained with a MutualInformationMonitor?")
+        )
+    return next(iter(named.values()))
+
+
+def _states(state: object, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Histories in nested mappings, whatever they stand under, each with the path of keys to it."""
+    if is_history_state(state):
+        yield key, dict(state)  # type: ignore[call-overload]
+    elif isinstance(state, Mapping):
+        for name, inner in state.items():
+            yield from _states(inner, f"{key}/{name}" if key else str(name))
+
+
+def _from_json(path: Path) -> dict[str, Any]:
+    state = json.loads(path.read_text(encoding="utf-8"))
+    if not is_history_state(state):
+        raise ValueError(f"path: expected a file that History.save() wrote, got {path.name!r}.")
+    for key, values in state["columns"].items():
+        if key not in _INTEGERS | _WORDS | {"flags", "p_value"}:  # a missing p-value is None, other numbers are NaN
+            state["columns"][key] = [_nan_for_null(v) for v in values]
+    for ceiling in state["ceilings"].values():
+        ceiling |= {"value": _nan_for_null(ceiling["value"]), "stderr": _nan_for_null(ceiling["stderr"])}
+    state["metrics"] = {
+        name: {int(epoch): _nan_for_null(v) for epoch, v in values.items()} for name, values in state["metrics"].items()
+    }
+    return dict(state)
+
+
+def _from_csv(path: Path) -> dict[str, Any]:
+    from mi_callback.reporting.history import History
+
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    missing = [key for key in ROW_KEYS if rows and key not in rows[0]]
+    if missing:
+        raise ValueError(f"path: expected the columns {list(ROW_KEYS)} in {path.name!r}, {missing} are missing.")
+    state = History().state_dict()
+    state["columns"] = {key: [_parse(key, row[key]) for row in rows] for key in ROW_KEYS}
+    return state
+
+
+def _parse(key: str, text: str) -> object:
+    if key in _WORDS:
+        return text
+    if key in _INTEGERS:
+        return int(text)
+    if key == "flags":
+        return text.split()
+    return float(text) if text else None
+
+
+def _null_for_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _null_for_nan(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_null_for_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _nan_for_null(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,127 @@
+import json
+import math
+
+import pytest
+import torch
+
+from mi_callback.estimation.records import Flag
+from mi_callback.reporting import History
+
+from .records import FAILED, a_history, estimate
+
+
+@pytest.fixture
+def history():
+    """One with everything that a file has to carry: flags, failures, no p-value, ceilings, metrics, odd names."""
+    made = a_history()
+    made.append(
+        epoch=50, step=400, layer='a,"b"\n', quantity="target",
+        estimate=estimate(-0.1, p_value=None, flags=(Flag.DUPLICATES, Flag.WITHIN_NULL)),
+    )
+    made.append(epoch=50, step=400, layer="output", quantity="input", estimate=FAILED)
+    made.set_ceiling("I(X;Y)", 3.4, 0.1)
+    made.set_ceiling("log n", 8.5)
+    made.set_metric("train_loss", 50, 0.25)
+    made.set_metric("val_loss", 50, math.nan)
+    return made
+
+
+def assert_same_rows(one, other):
+    assert repr(one.to_rows()) == repr(other.to_rows())  # NaN is not equal to itself
+
+
+@pytest.mark.parametrize("ending", ["json", "csv"])
+def test_a_file_gives_back_the_rows(history, tmp_path, ending):
+    path = tmp_path / f"run.{ending}"
+    history.save(path)
+    assert_same_rows(History.load(path), history)
+
+
+def test_json_holds_ceilings_and_metrics_and_is_valid_json(history, tmp_path):
+    path = tmp_path / "run.json"
+    history.save(str(path))
+    loaded = History.load(str(path))
+    assert repr(loaded.ceilings) == repr(history.ceilings)
+    assert repr(loaded.metrics) == repr(history.metrics)
+
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_csv_is_a_plain_table(history, tmp_path):
+    path = tmp_path / "run.csv"
+    history.save(path)
+    head = path.read_text(encoding="utf-8").splitlines()[0]
+    assert head == (
+        "epoch,step,layer,quantity,mi,raw,null_mean,null_std,p_value,stderr,unit,estimator,space,intrinsic_dim,"
+        "n_samples,flags"
+    )
+
+
+def test_an_empty_history_survives_a_file(tmp_path):
+    for ending in ("json", "csv"):
+        path = tmp_path / f"run.{ending}"
+        History().save(path)
+        assert len(History.load(path)) == 0
+
+
+def test_a_checkpoint_gives_back_everything(history, tmp_path):
+    path = tmp_path / "last.ckpt"
+    torch.save({"epoch": 3, "callbacks": {"Monitor{'k': 3}": {"history": history.state_dict()}}}, path)
+    loaded = History.load(path)
+    assert_same_rows(loaded, history)
+    assert repr(loaded.ceilings) == repr(history.ceilings)
+
+
+def test_one_of_several_monitors_is_chosen_by_its_key(history, tmp_path):
+    path = tmp_path / "last.ckpt"
+    states = {"Monitor{'k': 3}": history.state_dict(), "Monitor{'k': 5}": a_history().state_dict()}
+    torch.save({"callbacks": {key: {"history": state} for key, state in states.items()}}, path)
+    assert_same_rows(History.load(path, monitor="'k': 3"), history)
+    with pytest.raises(ValueError, match=r"expected one history in 'last.ckpt', got 2.*Choose one by monitor="):
+        History.load(path)
+    with pytest.raises(ValueError, match="under a key with 'x' in 'last.ckpt', got 0"):
+        History.load(path, monitor="x")
+
+
+def test_a_checkpoint_without_history_is_told(tmp_path):
+    path = tmp_path / "last.ckpt"
+    torch.save({"callbacks": {}}, path)
+    with pytest.raises(ValueError, match="Was it trained with a MutualInformationMonitor"):
+        History.load(path)
+
+
+def test_files_that_are_not_histories_are_told(history, tmp_path):
+    with pytest.raises(ValueError, match=r"path: expected a name that ends in .json or .csv, got 'run.txt'"):
+        history.save(tmp_path / "run.txt")
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"path: expected a file that History.save\(\) wrote, got 'other.json'"):
+        History.load(tmp_path / "other.json")
+    (tmp_path / "other.csv").write_text("epoch,mi\n0,1.0\n")
+    with pytest.raises(ValueError, match=r"'step', 'layer'.*are missing"):
+        History.load(tmp_path / "other.csv")
+
+
+def test_a_frame_has_the_rows(history):
+    pandas = pytest.importorskip("pandas")
+    frame = history.to_frame()
+    assert isinstance(frame, pandas.DataFrame)
+    assert frame.shape == (len(history), 16)
+    assert frame.query("layer == 'output' and quantity == 'target'").mi.tolist() == [
+        row["mi"] for row in history.to_rows() if (row["layer"], row["quantity"]) == ("output", "target")
+    ]
+    assert History().to_frame().shape == (0, 16)
+
+
+@pytest.mark.parametrize("kind", ["curves", "plane", "heat_map", "profile"])
+def test_a_loaded_history_plots_without_training(history, tmp_path, kind):
+    history.save(tmp_path / "run.json")
+    figure = History.load(tmp_path / "run.json").plot(kind)
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_an_unknown_plot_is_told(history):
+    with pytest.raises(ValueError, match="kind: expected 'curves', 'plane', 'heat_map' or 'profile', got 'pie'"):
+        history.plot("pie")
