@@ -1,23 +1,25 @@
-"""The Lightning callback: when to measure, what to log, what to keep. Everything else is delegated."""
+"""The Lightning callback: when to measure, what to keep. Everything else is delegated."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
-from mi_callback.collection import Collected, CollectionError, Layer, random_state_kept, select_layers, sweep
-from mi_callback.estimation import Estimator, MutualInformation
+from mi_callback.arguments import check_arguments, noise_levels
+from mi_callback.collection import check_strategy, random_state_kept
+from mi_callback.cost import Cost
+from mi_callback.epoch import EpochMeasurer
+from mi_callback.estimation import Estimator
 from mi_callback.estimation.evidence import Evidence
 from mi_callback.estimation.trend import Verdict
 from mi_callback.faults import Faults
-from mi_callback.measuring import Measured, Measurer, audited, has_metric, no_estimate, noisy_layers
-from mi_callback.reporting.history import History
+from mi_callback.measuring import Measurer
+from mi_callback.publishing import draw, lay_out, log_scalars, logged_step, losses
+from mi_callback.reporting import History, summary
 
 __all__ = ["MutualInformationMonitor"]
 
@@ -39,6 +41,7 @@ class MutualInformationMonitor(Callback):
     ``mi_target_stderr/<layer>``   standard error of the estimate by subsampling
     ``mi_input/<layer>``, ...      the same for I(X;T)
     ``mi_usable/<layer>``, ...     the part of I(T;Y) that a linear decoder gets out on samples it was not fitted on
+    ``mi_seconds/<part>``          what measuring cost: sweep, estimate, figures
     figure ``mi/curves``           all of it over epochs
     figure ``mi/information_plane``  I(X;T) against I(T;Y)
     =============================  ==================================================================================
@@ -103,26 +106,25 @@ class MutualInformationMonitor(Callback):
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
         super().__init__()
-        _check_arguments(quantities, every_n_epochs, max_samples, k, batch_fn, on_error)
-        self.layers = layers
-        self.quantities = tuple(quantities)
+        check_arguments(
+            quantities=quantities, every_n_epochs=every_n_epochs, max_samples=max_samples, k=k, batch_fn=batch_fn,
+            on_error=on_error,
+        )  # fmt: skip
         self.every_n_epochs = every_n_epochs
-        self.max_samples = max_samples
-        self.seed = seed
-        self.batch_fn = batch_fn
-        self.noise_std = noise_std
         self.history = History()
         self.evidence = Evidence()
         estimator = Estimator(k=k, n_permutations=n_permutations, metric=metric, space=space, unit=unit, seed=seed)
-        self._measurer = Measurer(estimator, self.quantities, discrete_target, _noise_levels(noise_std))
-        self._identity = {
-            "layers": layers, "quantities": self.quantities, "max_samples": max_samples, "k": k, "space": space,
-            "metric": metric, "unit": unit, "noise_std": noise_std, "seed": seed,
-        }
         self._faults = Faults(on_error)
-        self._chosen: tuple[Layer, ...] = ()
-        self._stochastic: frozenset[str] = frozenset()
-        self._keys: tuple[tuple[str, str], ...] = ()  # logged at every epoch: one that fails logs NaN
+        self._cost = Cost()
+        self._measurer = EpochMeasurer(
+            Measurer(estimator, tuple(quantities), discrete_target, noise_levels(noise_std)), self._faults, self._cost,
+            layers=layers, batch_fn=batch_fn, max_samples=max_samples, seed=seed,
+        )  # fmt: skip
+        self._identity = {
+            "layers": layers, "quantities": tuple(quantities), "max_samples": max_samples, "k": k, "space": space,
+            "metric": metric, "unit": unit, "noise_std": noise_std, "seed": seed,
+        }  # fmt: skip
+        self._last_epoch: int | None = None
 
     @property
     @override
@@ -144,154 +146,66 @@ class MutualInformationMonitor(Callback):
         return self.evidence.verdicts()
 
     @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse what cannot be measured before anything is built."""
+        if stage == "fit":
+            check_strategy(trainer)
+
+    @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Try one batch before the first step, so that what cannot work is told before hours are spent."""
-        self._chosen = select_layers(pl_module, self.layers)
-        if not trainer.loggers:
+        """Try one batch before the first step."""
+        with random_state_kept():
+            self._measurer.begin(trainer, pl_module)
+        self._faults.tell(trainer.current_epoch)
+        if trainer.loggers:
+            lay_out(trainer, self._measurer.quantities)
+        else:
             rank_zero_warn("The trainer has no logger: mutual information is kept in the callback's history only.")
-        try:
-            first = self._sweep(trainer, pl_module, max_batches=1)
-            quantities = self._measurer.prepare(first)
-            if "input" in self.quantities:  # the same batch under other random numbers: which layers draw noise?
-                again = self._sweep(trainer, pl_module, max_batches=1, noise_seed=self.seed + 1)
-                self._stochastic = noisy_layers(first, again)
-        except CollectionError:
-            raise
-        except Exception as error:  # it may pass: tried again at the end of the epoch
-            self._faults.add("running the model over a first batch", error)
-            self._faults.tell(trainer.current_epoch)
-            return
-        for label, failure in first.failures.items():
-            raise CollectionError(f"layer {label!r}: {failure}") from failure
-        if "input" in self.quantities and first.inputs is not None and not has_metric(first.inputs):
-            rank_zero_warn(
-                "I(X;T) is not measured: the inputs are integers, as token ids are, and have no distances. Give an "
-                "embedding as a third value of batch_fn: batch -> (inputs, targets, embedding).",
-            )
-        self._keys = tuple((layer, quantity) for layer in first.layers for quantity in quantities)
+        self._last_epoch = None
+        self._cost.resume_training()
+
+    @override
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the losses of the epoch before, which are complete only now."""
+        self._keep_losses(trainer)
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Sweep, estimate, log, draw."""
+        """Sweep, estimate, keep, draw, log."""
         if getattr(trainer, "fast_dev_run", False) or trainer.current_epoch % self.every_n_epochs:
             return
-        epoch, step = trainer.current_epoch, max(trainer.fit_loop.epoch_loop._batches_that_stepped - 1, 0)
+        epoch, step = trainer.current_epoch, logged_step(trainer)
+        training = self._cost.start()
         try:
             with random_state_kept():
-                results = self._measure(trainer, pl_module)
-                for result in results:
-                    if result.witnesses:
-                        self.evidence.add(epoch, result.layer, result.witnesses)
+                measured = self._measurer.measure(trainer, pl_module)
+                for result in measured.results:
+                    self.evidence.add(epoch, result.layer, result.witnesses)
                     self.history.append(
                         epoch=epoch, step=step, layer=result.layer, quantity=result.quantity, estimate=result.estimate
                     )
-                self._draw(trainer, step)
+                for name, (value, stderr) in measured.ceilings.items():
+                    self.history.set_ceiling(name, value, stderr=stderr)
+                with self._cost.part("figures"):
+                    failures = draw(trainer, self.history, step)
+                self._faults.add_all(self._measurer.processes.share(failures)[0])
         finally:
             self._faults.tell(epoch)
-        for result in results:
-            _log(trainer, pl_module, result.layer, result.quantity, result.estimate)
+        log_scalars(trainer, pl_module, measured.results, self._cost.seconds)
+        self._cost.advise(training, measured.n_samples, len({result.layer for result in measured.results}))
+        self._last_epoch = epoch
+        self._cost.resume_training()
 
-    def _measure(self, trainer: Trainer, pl_module: LightningModule) -> list[Measured]:
-        """One estimate a layer and quantity; NaN for all of them if the sweep fails."""
-        estimator, n_samples = self._measurer.estimator, 0
-        results: dict[tuple[str, str], Measured] = {}
-        try:
-            collected = self._sweep(trainer, pl_module)
-            n_samples = collected.n_samples
-            self._measurer.prepare(collected)
-        except Exception as error:
-            self._faults.add("running the model over the training set", error)
-        else:
-            found = list(self._measurer.measure(collected, stochastic=self._stochastic))
-            for result in audited(found, list(collected.layers)):
-                results[result.layer, result.quantity] = result
-                if result.error is not None:
-                    self._faults.add("estimating", result.error, result.layer)
-            try:
-                for name, (value, stderr) in self._measurer.ceilings().items():
-                    self.history.set_ceiling(name, value, stderr=stderr)
-            except Exception as error:
-                self._faults.add("estimating the information of inputs and targets", error)
-        for layer, quantity in self._keys:
-            missing = Measured(layer, quantity, no_estimate(estimator, n_samples))
-            results.setdefault((layer, quantity), missing)
-        return list(results.values())
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print a table where no logger shows the results."""
+        self._keep_losses(trainer)
+        if not trainer.loggers and len(self.history):
+            rank_zero_info(summary(self.history))
 
-    def _sweep(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        max_batches: int | None = None,
-        noise_seed: int | None = None,
-    ) -> Collected:
-        return sweep(
-            trainer, pl_module, self._chosen, batch_fn=self.batch_fn, max_samples=self.max_samples, seed=self.seed,
-            with_targets="target" in self.quantities, max_batches=max_batches,
-            noise_seed=noise_seed,
-        )
-
-    def _draw(self, trainer: Trainer, step: int) -> None:
-        """Figures to the loggers, from the first process alone."""
-        directory = trainer.log_dir or trainer.default_root_dir  # log_dir is a collective: asked for on every process
-        if not trainer.is_global_zero or not trainer.loggers:
-            return
-        try:
-            from mi_callback.reporting.figures import draw_figures
-            from mi_callback.reporting.loggers import log_figures
-
-            log_figures(trainer.loggers, draw_figures(self.history), step, directory)
-        except Exception as error:
-            self._faults.add("drawing and logging figures", error)
-
-
-def _log(
-    trainer: Trainer, pl_module: LightningModule, layer: str, quantity: str, estimate: MutualInformation
-) -> None:
-    """Scalars through the module, the one way that EarlyStopping and ModelCheckpoint can see."""
-    if trainer.barebones:
-        return
-    values = {"": estimate.mi, "_raw": estimate.raw, "_stderr": estimate.stderr}
-    if estimate.p_value is not None:
-        values |= {"_null_std": estimate.null_std, "_pvalue": estimate.p_value}
-    for suffix, value in values.items():
-        pl_module.log(f"mi_{quantity}{suffix}/{layer}", float(value), on_step=False, on_epoch=True, batch_size=1)
-
-
-def _noise_levels(noise_std: Any) -> tuple[float, ...]:
-    """The noise as a tuple of levels, none for no noise."""
-    levels = () if noise_std is None else tuple(noise_std) if isinstance(noise_std, list | tuple) else (noise_std,)
-    known = all(isinstance(s, int | float) and not isinstance(s, bool) and 0 < s < math.inf for s in levels)
-    if not known or len(set(levels)) < len(levels) or (noise_std is not None and not levels):
-        raise MisconfigurationException(
-            f"`MutualInformationMonitor(noise_std={noise_std!r})`: expected a positive number in the units of the "
-            "activations, a list of different ones, or None."
-        )
-    return tuple(float(s) for s in levels)
-
-
-def _check_arguments(
-    quantities: Any, every_n_epochs: Any, max_samples: Any, k: int, batch_fn: Any, on_error: Any
-) -> None:
-    """Refuse what cannot work when the callback is made; the estimator checks its own arguments."""
-    known = ("target", "input")
-    if isinstance(quantities, str) or not quantities or not set(quantities) <= set(known):
-        raise MisconfigurationException(
-            f"`MutualInformationMonitor(quantities={quantities!r})`: expected a tuple of one or more of {known}."
-        )
-    if not isinstance(every_n_epochs, int) or every_n_epochs < 1:
-        raise MisconfigurationException(
-            f"`MutualInformationMonitor(every_n_epochs={every_n_epochs!r})`: expected an int of at least 1."
-        )
-    if max_samples is not None and (not isinstance(max_samples, int) or max_samples < k + 2):
-        raise MisconfigurationException(
-            f"`MutualInformationMonitor(max_samples={max_samples!r})`: expected None or an int of at least k + 2 = "
-            f"{k + 2}."
-        )
-    if batch_fn is not None and not callable(batch_fn):
-        raise MisconfigurationException(
-            f"`MutualInformationMonitor(batch_fn={batch_fn!r})`: expected a function of a batch, or None."
-        )
-    if on_error not in ("warn", "raise"):
-        raise MisconfigurationException(
-            f"`MutualInformationMonitor(on_error={on_error!r})`: expected 'warn' or 'raise'."
-        )
+    def _keep_losses(self, trainer: Trainer) -> None:
+        """Take the losses of the last epoch measured into the history, to be drawn beside the curves."""
+        if self._last_epoch is not None:
+            for name, value in losses(trainer).items():
+                self.history.set_metric(name, self._last_epoch, value)
+            self._last_epoch = None

@@ -25,14 +25,19 @@ def draw_figures(history: History) -> dict[str, Figure]:
         history: estimates of a run.
 
     Returns:
-        "mi/curves"; "mi/information_plane" if both of its quantities were measured; for more than seven layers
-        "mi/heat_map_<quantity>" for each quantity. Nothing for an empty history.
+        "mi/curves"; "mi/information_plane" if both of its quantities were measured; "mi/noise_sweep" if
+        I(X; T + sigma Z) was measured with several sigma; for more than seven layers "mi/heat_map_<quantity>" for each
+        quantity of the curves. Nothing for an empty history.
     """
     if not len(history):
         return {}
-    figures = {"mi/curves": curves(history)}
+    sweep = [quantity for quantity in history.quantities if quantity.startswith("input_noise_")]
+    shown = [quantity for quantity in history.quantities if quantity not in sweep]
+    figures = {"mi/curves": curves(history, quantities=shown)}
+    if sweep:
+        figures["mi/noise_sweep"] = curves(history, quantities=["input", *sweep])
     if {"input", "target"} <= set(history.quantities):
         figures["mi/information_plane"] = information_plane(history)
     if len(history.layers) > MOST_NAMED:
-        figures |= {f"mi/heat_map_{quantity}": heat_map(history, quantity=quantity) for quantity in history.quantities}
+        figures |= {f"mi/heat_map_{quantity}": heat_map(history, quantity=quantity) for quantity in shown}
     return figures

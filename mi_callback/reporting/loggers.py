@@ -16,9 +16,13 @@ _log = logging.getLogger(__name__)
 
 
 def log_figures(
-    loggers: Iterable[Any], figures: Mapping[str, Figure], step: int, fallback_dir: str | Path | None
+    loggers: Iterable[Any],
+    figures: Mapping[str, Figure],
+    step: int,
+    fallback_dir: str | Path | None,
+    on_failure: Callable[[str, Exception], None] | None = None,
 ) -> None:
-    """Give every figure to every logger; a logger that fails is warned about, and the others still get theirs.
+    """Give every figure to every logger; one that fails does not keep the others from theirs.
 
     Loggers are told apart by the names of their classes and base classes, so that those of ``lightning`` and of
     ``pytorch_lightning``, and subclasses of either, work alike. A logger without figures of its own gets PNG files in
@@ -30,6 +34,7 @@ def log_figures(
         step: global step at which they are logged.
         fallback_dir: folder for the PNG files of a logger that names none, such as ``trainer.default_root_dir``; None
             leaves such a logger without figures.
+        on_failure: called with what failed and why, such as a full disk; None writes a warning to the log.
     """
     for logger in loggers:
         names = [cls.__name__ for cls in type(logger).__mro__]
@@ -43,7 +48,10 @@ def log_figures(
                 else:
                     _save_png(logger, tag, figure, step, fallback_dir)
             except Exception as error:  # whatever a logger raises must not end a training run
-                _log.warning("%s could not log the figure %r at step %d: %r", names[0], tag, step, error)
+                if on_failure is None:
+                    _log.warning("%s could not log the figure %r at step %d: %r", names[0], tag, step, error)
+                else:
+                    on_failure(f"giving {tag} to {names[0]}", error)
 
 
 def file_name(tag: str, step: int) -> str:

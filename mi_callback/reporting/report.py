@@ -88,7 +88,11 @@ def write_report(history: History, path: str | Path, *, title: str = "Mutual inf
     page = _PAGE.substitute(
         title=html.escape(title),
         lead=f"{len(history.layers)} layers, {len(history.epochs)} epochs, {samples} samples, values in {history.unit}",
-        figure=figure.to_html(full_html=False, include_plotlyjs=True, div_id="figure", auto_play=False),
+        figure=figure.to_html(
+            full_html=False, include_plotlyjs=True, div_id="figure", auto_play=False,
+            # the page talks to no server, and offers no button that would
+            config={"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": "", "responsive": True},
+        ),
         table=_table(history),
         flags=_flags(history),
     )

@@ -82,7 +82,7 @@ def test_one_of_several_monitors_is_chosen_by_its_key(history, tmp_path):
     assert_same_rows(History.load(path, monitor="'k': 3"), history)
     with pytest.raises(ValueError, match=r"expected one history in 'last.ckpt', got 2.*Choose one by monitor="):
         History.load(path)
-    with pytest.raises(ValueError, match="under a key with 'x' in 'last.ckpt', got 0"):
+    with pytest.raises(ValueError, match=r"under a key with 'x' in 'last.ckpt', got 0"):
         History.load(path, monitor="x")
 
 
