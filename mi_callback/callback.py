@@ -180,7 +180,8 @@ class MutualInformationMonitor(Callback):
             with random_state_kept():
                 measured = self._measurer.measure(trainer, pl_module)
                 for result in measured.results:
-                    self.evidence.add(epoch, result.layer, result.witnesses)
+                    if result.witnesses:
+                        self.evidence.add(epoch, result.layer, result.witnesses)
                     self.history.append(
                         epoch=epoch, step=step, layer=result.layer, quantity=result.quantity, estimate=result.estimate
                     )

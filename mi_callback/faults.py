@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -41,6 +42,11 @@ class Faults:
         _, layers = self._pending.setdefault((doing, type(error).__name__, gist), (error, []))
         if layer is not None and layer not in layers:
             layers.append(layer)
+
+    def add_all(self, failures: Iterable[tuple[str, Exception]]) -> None:
+        """Take note of several failures: what failed, and what was raised."""
+        for doing, error in failures:
+            self.add(doing, error)
 
     def tell(self, epoch: int) -> None:
         """Warn about the kinds of failure that are new in this epoch."""

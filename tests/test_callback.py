@@ -256,7 +256,7 @@ def test_what_cannot_work_is_told_before_the_first_step(tmp_path, options, data,
     ],
 )
 def test_arguments_out_of_range_are_refused_at_once(options):
-    with pytest.raises(MisconfigurationException, match=f"{next(iter(options))}=.*expected"):
+    with pytest.raises(MisconfigurationException, match=f"{next(iter(options))}=.*Expected"):
         MutualInformationMonitor(**options)
 
 

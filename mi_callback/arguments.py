@@ -1,0 +1,60 @@
+"""The callback's arguments, checked when it is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+__all__ = ["check_arguments", "noise_levels"]
+
+
+def check_arguments(
+    *, quantities: Any, every_n_epochs: Any, max_samples: Any, k: Any, batch_fn: Any, on_error: Any
+) -> None:
+    """Refuse what cannot work; the estimator checks its own arguments.
+
+    Raises:
+        MisconfigurationException: an argument out of its range.
+    """
+    known = ("target", "input")
+    if isinstance(quantities, str) or not isinstance(quantities, Sequence) or not quantities:
+        raise _refusal("quantities", quantities, f"a tuple of one or more of {known}")
+    if not set(quantities) <= set(known):
+        raise _refusal("quantities", quantities, f"a tuple of one or more of {known}")
+    if not _is_int(every_n_epochs) or every_n_epochs < 1:
+        raise _refusal("every_n_epochs", every_n_epochs, "an int of at least 1")
+    if max_samples is not None and (not _is_int(max_samples) or max_samples < k + 2):
+        raise _refusal("max_samples", max_samples, f"None or an int of at least k + 2 = {k + 2}")
+    if batch_fn is not None and not callable(batch_fn):
+        raise _refusal("batch_fn", batch_fn, "a function of a batch, or None")
+    if on_error not in ("warn", "raise"):
+        raise _refusal("on_error", on_error, "'warn' or 'raise'")
+
+
+def noise_levels(noise_std: Any) -> tuple[float, ...]:
+    """Standard deviations of measurement noise as a tuple, empty for no noise.
+
+    Raises:
+        MisconfigurationException: they are not positive numbers, each different.
+    """
+    levels = () if noise_std is None else tuple(noise_std) if isinstance(noise_std, list | tuple) else (noise_std,)
+    known = all(isinstance(s, int | float) and not isinstance(s, bool) and 0 < s < math.inf for s in levels)
+    if not known or len(set(levels)) < len(levels) or (noise_std is not None and not levels):
+        raise _refusal(
+            "noise_std", noise_std,
+            "a positive number in the units of the activations, a list of different ones, or None",
+        )
+    return tuple(float(s) for s in levels)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _refusal(name: str, value: Any, expected: str) -> MisconfigurationException:
+    return MisconfigurationException(
+        f"`MutualInformationMonitor({name}={value!r})` is not valid. Expected {expected}."
+    )

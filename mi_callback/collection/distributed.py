@@ -1,0 +1,193 @@
+"""Several processes measure as one: who has which samples and layers, and what they tell each other.
+
+Rank r of W takes samples r, r + W, ... of the training set, so that no sample is read twice and none is added. Each
+layer's parts are brought together on one rank, which estimates it. Every exchange is made by every rank, whatever
+has failed on it: a rank that skipped one would leave the others waiting.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+
+from mi_callback.collection.errors import CollectionError
+from mi_callback.collection.sweep import Collected
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+__all__ = ["Processes", "check_strategy", "gather", "join"]
+
+_T = TypeVar("_T")
+
+_SPLIT = {"FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy", "XLAFSDPStrategy"}
+_WHOLE = {"DDPStrategy", "SingleDeviceStrategy"}
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """The processes that measure together.
+
+    Attributes:
+        rank: this one.
+        size: how many there are.
+        group: their process group, on the CPU whatever the devices are; None for a single process.
+    """
+
+    rank: int = 0
+    size: int = 1
+    group: Any = None
+
+    def share(self, value: _T) -> list[_T]:
+        """The values of all ranks, in order of rank, on every rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.group)
+        return values
+
+    def agree(self, error: Exception | None) -> Exception | None:
+        """The error of the lowest rank that has one, on every rank, so that all do the same about it."""
+        return next((e for e in self.share(_portable(error)) if e is not None), None)
+
+
+def check_strategy(trainer: Trainer) -> None:
+    """Refuse strategies that keep a part of the model on each device.
+
+    Raises:
+        CollectionError: the strategy is one of them, or an unknown one of several processes.
+    """
+    names = {cls.__name__ for cls in type(trainer.strategy).__mro__}
+    if names & _SPLIT or (trainer.world_size > 1 and not names & _WHOLE):
+        raise CollectionError(
+            f"Trainer(strategy=...): {type(trainer.strategy).__name__} is not supported, because layers are measured "
+            "on whole models. Use strategy='ddp' or a single device, or measure checkpoints in a run of one device."
+        )
+
+
+def join(trainer: Trainer) -> Processes:
+    """The processes of a trainer; a collective call when there are several."""
+    if trainer.world_size == 1:
+        return Processes()
+    return Processes(trainer.global_rank, trainer.world_size, dist.new_group(backend="gloo"))
+
+
+def gather(local: Collected | None, error: Exception | None, processes: Processes) -> Collected:
+    """Bring together what the ranks have collected.
+
+    Args:
+        local: this rank's part; None if it failed.
+        error: why it failed.
+        processes: all ranks; every one of them must call.
+
+    Returns:
+        All samples in the order of a single process. X and Y are there on every rank, a layer on one of them only, and
+        the failures of layers on rank 0 only: taken over all ranks, everything is there once.
+
+    Raises:
+        Exception: on every rank, the error of one that failed.
+    """
+    if processes.size == 1:
+        if local is None:
+            raise error or CollectionError("nothing was collected.")
+        return local
+    if (failed := processes.agree(error)) is not None:
+        raise failed
+    assert local is not None
+    heads = processes.share(_Head.of(local))
+    n_samples = sum(head.n_samples for head in heads)
+    for rank, head in enumerate(heads):
+        if head.n_samples != len(range(rank, n_samples, processes.size)):
+            raise CollectionError(
+                f"train_dataloader: expected every {processes.size}th of {n_samples} samples on rank {rank}, got "
+                f"{head.n_samples}. Every process must see the same data set."
+            )
+    failures = {label: error for head in reversed(heads) for label, error in head.failures.items()}
+    layers: dict[str, NDArray[Any]] = {}
+    for i, label in enumerate(heads[0].layers):
+        owner = i % processes.size
+        kinds = {head.layers.get(label) for head in heads}
+        if label in failures or len(kinds) > 1:
+            failures.setdefault(label, CollectionError(f"expected the same layer on all processes, got {kinds}."))
+            continue
+        whole = _bring_together(local.layers[label], n_samples, processes, owner)
+        if whole is not None:
+            layers[label] = whole
+    return Collected(
+        _everywhere(local.inputs, n_samples, processes), _everywhere(local.targets, n_samples, processes),
+        layers, failures if processes.rank == 0 else {}, n_samples,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What a rank has, in short: width and type of each layer."""
+
+    n_samples: int
+    layers: dict[str, tuple[int, str]]
+    failures: dict[str, Exception]
+
+    @classmethod
+    def of(cls, local: Collected) -> _Head:
+        layers = {label: (values.shape[1], values.dtype.str) for label, values in local.layers.items()}
+        failures = {label: _portable(error) for label, error in local.failures.items()}
+        return cls(local.n_samples, layers, {k: e for k, e in failures.items() if e is not None})
+
+
+def _everywhere(part: NDArray[Any] | None, n_samples: int, processes: Processes) -> NDArray[Any] | None:
+    """X or Y of all ranks on every rank."""
+    kinds = set(processes.share(None if part is None else (part.shape[1:], part.dtype.kind)))
+    if len(kinds) > 1:
+        raise CollectionError(f"batch: expected the same kind of inputs and targets on all processes, got {kinds}.")
+    if part is None:
+        return None
+    if part.dtype.kind in "US":  # as long as its longest string, which differs between ranks
+        return _interleave(processes.share(part), n_samples)
+    for rank in range(processes.size):
+        whole = _bring_together(part, n_samples, processes, rank)
+        if whole is not None:
+            mine = whole
+    return mine
+
+
+def _bring_together(part: NDArray[Any], n_samples: int, processes: Processes, owner: int) -> NDArray[Any] | None:
+    """The rows of all ranks, interleaved, on the rank ``owner``; None on the others. Bytes are moved, bit by bit."""
+    longest = -(-n_samples // processes.size)
+    row_bytes = part.dtype.itemsize * part.shape[1]
+    padded = np.zeros((longest, row_bytes), dtype=np.uint8)
+    padded[: len(part)] = np.ascontiguousarray(part).view(np.uint8).reshape(len(part), row_bytes)
+    is_owner = processes.rank == owner
+    parts = [torch.empty(longest, row_bytes, dtype=torch.uint8) for _ in range(processes.size)] if is_owner else None
+    destination = dist.get_global_rank(processes.group, owner)
+    dist.gather(torch.from_numpy(padded), parts, dst=destination, group=processes.group)
+    if parts is None:
+        return None
+    sizes = [len(range(rank, n_samples, processes.size)) for rank in range(processes.size)]
+    rows = [one.numpy()[:size].view(part.dtype) for one, size in zip(parts, sizes, strict=True)]
+    return _interleave(rows, n_samples)
+
+
+def _interleave(parts: Sequence[NDArray[Any]], n_samples: int) -> NDArray[Any]:
+    """Row i of rank r becomes row r + i W."""
+    whole = np.empty((n_samples, parts[0].shape[1]), dtype=np.result_type(*parts))
+    for rank, part in enumerate(parts):
+        whole[rank :: len(parts)] = part
+    return whole
+
+
+def _portable(error: Exception | None) -> Exception | None:
+    """An error that can be sent to another process; one that cannot goes as its text."""
+    if error is None:
+        return None
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return CollectionError(f"{type(error).__name__}: {error}")
+    return error

@@ -1,0 +1,214 @@
+"""One epoch's measurement from the sweep to the estimates, on one process or several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from mi_callback.collection import (
+    Collected,
+    CollectionError,
+    Layer,
+    Processes,
+    gather,
+    join,
+    select_layers,
+    sweep,
+)
+from mi_callback.cost import Cost
+from mi_callback.faults import Faults
+from mi_callback.measuring import Measured, Measurer, audited, has_metric, no_estimate, noisy_layers
+from mi_callback.progress import progress_bar
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+
+__all__ = ["EpochMeasurer", "Measurement"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What was measured at the end of one epoch, the same on every process.
+
+    Attributes:
+        results: one entry a layer and quantity; NaN where measuring failed.
+        ceilings: name to value and standard error; empty if they could not be measured.
+        n_samples: number of samples.
+    """
+
+    results: tuple[Measured, ...]
+    ceilings: dict[str, tuple[float, float]]
+    n_samples: int
+
+
+class EpochMeasurer:
+    """Sweeps and estimates at the end of an epoch.
+
+    Args:
+        measurer: estimates what a sweep has collected.
+        faults: where failures go.
+        cost: where times go.
+        layers: what to measure, as the user wrote it.
+        batch_fn: batch -> (inputs, targets).
+        max_samples: the most samples to take.
+        seed: seed of subsets and augmentation.
+    """
+
+    def __init__(
+        self,
+        measurer: Measurer,
+        faults: Faults,
+        cost: Cost,
+        *,
+        layers: Any,
+        batch_fn: Callable[[Any], Any] | None,
+        max_samples: int | None,
+        seed: int,
+    ) -> None:
+        self._measurer = measurer
+        self._faults = faults
+        self._cost = cost
+        self._layers = layers
+        self._batch_fn = batch_fn
+        self._max_samples = max_samples
+        self._seed = seed
+        self._chosen: Sequence[Layer] = ()
+        self._stochastic: frozenset[str] = frozenset()
+        self._keys: tuple[tuple[str, str], ...] = ()  # logged at every epoch: one that fails logs NaN
+        self.processes = Processes()
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """Names of what is measured of each layer, known once training has begun."""
+        return tuple(dict.fromkeys(quantity for _, quantity in self._keys))
+
+    def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the layers and try one batch, so that what cannot work is told before hours are spent.
+
+        Raises:
+            CollectionError: an unknown layer, one that does not fire, or a batch that is not understood.
+        """
+        self.processes = join(trainer)
+        first, error = self._attempt(lambda: self._first_batch(trainer, pl_module))
+        error = self.processes.agree(error)
+        if isinstance(error, CollectionError):
+            raise error
+        if error is not None or first is None:  # it may pass: tried again at the end of the epoch
+            self._faults.add("running the model over a first batch", error or CollectionError("nothing collected"))
+            return
+        if "input" in self._measurer.quantities and first.inputs is not None and not has_metric(first.inputs):
+            rank_zero_warn(
+                "I(X;T) is not measured: the inputs are integers, as token ids are, and have no distances. Give an "
+                "embedding as a third value of batch_fn: batch -> (inputs, targets, embedding).",
+            )
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measurement:
+        """Sweep and estimate; every process must call.
+
+        Raises:
+            Exception: the first failure, on every process, if the faults are not to be passed over.
+        """
+        found: list[Measured] = []
+        ceilings: dict[str, tuple[float, float]] = {}
+        n_samples = 0
+        try:
+            with self._cost.part("sweep"):
+                collected = self._collect(trainer, pl_module)
+        except Exception as error:  # the same on all processes
+            self._faults.add("running the model over the training set", error)
+        else:
+            n_samples = collected.n_samples
+            with self._cost.part("estimate"):
+                found, ceilings = self._estimate(trainer, collected)
+        results = {(result.layer, result.quantity): result for result in found}
+        for layer, quantity in self._keys:
+            missing = Measured(layer, quantity, no_estimate(self._measurer.estimator, n_samples))
+            results.setdefault((layer, quantity), missing)
+        for result in found:
+            if result.error is not None:
+                self._faults.add("estimating", result.error, result.layer)
+        return Measurement(tuple(results.values()), ceilings, n_samples)
+
+    def _first_batch(self, trainer: Trainer, pl_module: LightningModule) -> Collected:
+        """Collect a first batch and learn from it what can be measured."""
+        self._chosen = select_layers(pl_module, self._layers)
+        first = self._sweep(trainer, pl_module, max_batches=1)
+        quantities = self._measurer.prepare(first)
+        for label, failure in first.failures.items():
+            raise CollectionError(f"layer {label!r}: {failure}") from failure
+        if "input" in self._measurer.quantities:  # the same batch under other random numbers: which layers draw noise?
+            again = self._sweep(trainer, pl_module, max_batches=1, noise_seed=self._seed + 1)
+            self._stochastic = noisy_layers(first, again)
+        self._keys = tuple((layer, quantity) for layer in first.layers for quantity in quantities)
+        return first
+
+    def _collect(self, trainer: Trainer, pl_module: LightningModule) -> Collected:
+        """The sweep of all processes, with X and Y taken over."""
+        with progress_bar(trainer, "Mutual information, sweep") as advance:
+            local, error = self._attempt(lambda: self._sweep(trainer, pl_module, on_batch=advance))
+        collected = gather(local, error, self.processes)
+        del local  # its arrays live on in what was gathered, or not at all
+        _, error = self._attempt(lambda: self._measurer.prepare(collected))
+        if (failed := self.processes.agree(error)) is not None:
+            raise failed
+        return collected
+
+    def _sweep(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        *,
+        max_batches: int | None = None,
+        noise_seed: int | None = None,
+        on_batch: Callable[[int, int | None], None] | None = None,
+    ) -> Collected:
+        return sweep(
+            trainer, pl_module, self._chosen, batch_fn=self._batch_fn, max_samples=self._max_samples, seed=self._seed,
+            with_targets="target" in self._measurer.quantities, max_batches=max_batches, noise_seed=noise_seed,
+            on_batch=on_batch, rank=self.processes.rank, world_size=self.processes.size,
+        )  # fmt: skip
+
+    def _estimate(
+        self, trainer: Trainer, collected: Collected
+    ) -> tuple[list[Measured], dict[str, tuple[float, float]]]:
+        """Estimate this process's layers and put all processes' together, in the order of the layers."""
+        mine, error = self._attempt(lambda: self._my_estimates(trainer, collected))
+        ceilings: dict[str, tuple[float, float]] | None = {}
+        ceiling_error: Exception | None = None
+        if self.processes.rank == 0:
+            ceilings, ceiling_error = self._attempt(self._measurer.ceilings)
+        errors = (self.processes.agree(error), self.processes.agree(ceiling_error))
+        for doing, failed in zip(("estimating", "estimating the limits"), errors, strict=True):
+            if failed is not None:
+                self._faults.add(doing, failed)
+        order = {label: i for i, label in enumerate(dict.fromkeys(
+            label for labels in _transposed(self.processes.share(list(collected.layers))) for label in labels
+        ))}  # fmt: skip
+        found = [result for part in self.processes.share(mine or []) for result in part]
+        found.sort(key=lambda result: order.get(result.layer, len(order)))
+        return audited(found, list(order)), self.processes.share(ceilings or {})[0]
+
+    def _my_estimates(self, trainer: Trainer, collected: Collected) -> list[Measured]:
+        n_total = len(collected.layers) * len(self._measurer.quantities)
+        with progress_bar(trainer, "Mutual information, estimates") as advance:
+            done = iter(range(n_total))
+            return list(self._measurer.measure(
+                collected, lambda layer, quantity: advance(next(done, n_total), n_total), stochastic=self._stochastic
+            ))  # fmt: skip
+
+    @staticmethod
+    def _attempt(task: Callable[[], Any]) -> tuple[Any, Exception | None]:
+        """A task's result or its error: what one process meets, the others must hear of before they go on."""
+        try:
+            return task(), None
+        except Exception as error:
+            return None, error
+
+
+def _transposed(parts: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Labels in the order of the model, from the ranks that take turns in owning them."""
+    longest = max(len(part) for part in parts)
+    return [[part[i] for part in parts if i < len(part)] for i in range(longest)]

@@ -1,0 +1,79 @@
+"""To where users look: scalars through the module, figures and layouts to the loggers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from mi_callback.measuring import Measured
+from mi_callback.reporting.history import History
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+
+__all__ = ["draw", "lay_out", "log_scalars", "logged_step", "losses"]
+
+
+def logged_step(trainer: Trainer) -> int:
+    """The step at which Lightning writes what is logged at the end of an epoch."""
+    return max(trainer.fit_loop.epoch_loop._batches_that_stepped - 1, 0)
+
+
+def log_scalars(
+    trainer: Trainer, pl_module: LightningModule, results: Iterable[Measured], seconds: Mapping[str, float]
+) -> None:
+    """Log through the module, the one way that EarlyStopping and ModelCheckpoint can see."""
+    if trainer.barebones:
+        return
+    values: dict[str, float] = {}
+    for result in results:
+        estimate, prefix = result.estimate, f"mi_{result.quantity}"
+        parts = {"": estimate.mi, "_raw": estimate.raw, "_stderr": estimate.stderr}
+        if estimate.p_value is not None:
+            parts |= {"_null_std": estimate.null_std, "_pvalue": estimate.p_value}
+        values |= {f"{prefix}{suffix}/{result.layer}": value for suffix, value in parts.items()}
+    values |= {f"mi_seconds/{part}": value for part, value in seconds.items()}
+    several = trainer.world_size > 1  # all have the same values: the largest is the value, and a mean might round
+    for name, value in values.items():
+        pl_module.log(
+            name, float(value), on_step=False, on_epoch=True, batch_size=1, sync_dist=several,
+            reduce_fx="max" if several else "mean",
+        )  # fmt: skip
+
+
+def draw(trainer: Trainer, history: History, step: int) -> list[tuple[str, Exception]]:
+    """Give the figures to the loggers, from the first process; every process must call.
+
+    Returns:
+        What failed, and why.
+    """
+    directory = trainer.log_dir or trainer.default_root_dir  # asking for log_dir is a collective
+    failures: list[tuple[str, Exception]] = []
+    if trainer.is_global_zero and trainer.loggers:
+        try:
+            from mi_callback.reporting.figures import draw_figures
+            from mi_callback.reporting.loggers import log_figures
+
+            log_figures(
+                trainer.loggers, draw_figures(history), step, directory, lambda what, why: failures.append((what, why))
+            )
+        except Exception as error:
+            failures.append(("drawing figures", error))
+    return failures
+
+
+def lay_out(trainer: Trainer, quantities: Iterable[str]) -> None:
+    """Tell loggers that can use it which scalars belong in one chart."""
+    if trainer.is_global_zero:
+        from mi_callback.reporting.loggers import log_layout
+
+        log_layout(trainer.loggers, quantities)
+
+
+def losses(trainer: Trainer) -> dict[str, float]:
+    """The losses that training and validation have logged, by name."""
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "loss" in name.lower()}
+    return {
+        name: value for name, value in metrics.items()
+        if not name.endswith("_step") and name.removesuffix("_epoch") not in metrics.keys() - {name}
+    }  # fmt: skip
