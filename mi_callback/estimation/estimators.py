@@ -7,7 +7,7 @@ Class labels: Ross (2014), doi:10.1371/journal.pone.0087357. Coincident samples:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,16 +55,16 @@ def read_table(
     n = table.n_samples
     psi = np.concatenate([[np.nan], digamma(np.arange(1, n + 2))])
     local = np.empty(n)
-    means = []
-    completed = 0
+    totals = []
+    unfinished = []
     for batch in _batches(n, permutations):
-        scanned = np.empty(n) if means else local
         if isinstance(target, ScalarTarget):
             scan, complete = _scalar(table, target, k, psi, batch)
         elif isinstance(target, LabelTarget):
             scan, complete = _labels(table, target, k, psi, batch)
         else:
             scan, complete = _table(table, target, k, psi, batch)
+        scanned = np.empty(n) if totals else local
         pending = np.empty(batch.shape, np.float32)
         sums = np.empty((-(-n // _CHUNK), len(batch)))
         run_in_threads(
@@ -74,15 +74,64 @@ def read_table(
             n,
             _CHUNK,
         )
-        total = sums.sum(axis=0)
         which, rows = np.nonzero(pending >= 0)
-        if len(rows):
-            terms = complete(which, rows, pending[which, rows])
-            total += np.bincount(which, weights=terms, minlength=len(batch))
-            scanned[rows[which == 0]] = terms[which == 0]
-            completed += len(rows)
-        means.append(total / n + digamma(n))
-    return Reading(local=local + digamma(n), null=np.concatenate(means)[1:], n_completed=completed)
+        unfinished.append(complete(which, rows, pending[which, rows]).shifted(sum(map(len, totals))))
+        totals.append(sums.sum(axis=0))
+    total = np.concatenate(totals)
+    rest = _Unfinished.joined(unfinished)
+    if len(rest.rows):
+        terms = rest.terms(table, target, psi)
+        total += np.bincount(rest.which, weights=terms, minlength=len(total))
+        local[rest.rows[rest.which == 0]] = terms[rest.which == 0]
+    constant = digamma(n)
+    return Reading(local=local + constant, null=total[1:] / n + constant, n_completed=len(rest.rows))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Unfinished:
+    """Rows whose radius is known and reaches beyond the table, so that neighbours are still to be counted.
+
+    They wait for those of the other permutations: one pass counts for all of them.
+
+    Attributes:
+        which, rows: shape (r,), permutation and sample.
+        partners: shape (r,), the sample that the target comes from.
+        epsilon: shape (r,), radius.
+        joint: shape (r,), samples that coincide on both sides, itself included.
+        neighbors: shape (r,), the number of neighbours k that the radius reaches to.
+        y_counts: shape (r,), neighbours within the radius on the target's side, plus one; 0 where it has a table to count in.
+        y_atoms: shape (r,), samples that coincide on the target's side, itself included.
+    """
+
+    which: NDArray[np.intp]
+    rows: NDArray[np.intp]
+    partners: NDArray[np.integer]
+    epsilon: NDArray[np.float32]
+    joint: NDArray[np.int64]
+    neighbors: NDArray[np.int64]
+    y_counts: NDArray[np.int64]
+    y_atoms: NDArray[np.integer]
+
+    def shifted(self, by: int) -> _Unfinished:
+        """The same, with permutations counted from a later one."""
+        return replace(self, which=self.which + by)
+
+    @classmethod
+    def joined(cls, parts: list[_Unfinished]) -> _Unfinished:
+        """All rows of several."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+    def terms(self, table: NeighborTable, target: Target, psi: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Their terms of the estimate."""
+        x_counts = table.count_nearer(self.rows, self.epsilon) + 1
+        y_counts = self.y_counts
+        if isinstance(target, NeighborTable):
+            y_counts = target.count_nearer(self.partners, self.epsilon, table.unit / target.unit) + 1
+        return np.where(
+            self.epsilon == 0,
+            psi[self.joint] - psi[table.atoms[self.rows]] - psi[self.y_atoms],
+            psi[self.neighbors] - psi[x_counts] - psi[y_counts],
+        )
 
 
 def _batches(n: int, permutations: Permutations | None) -> Iterator[NDArray[np.int32]]:
@@ -97,7 +146,7 @@ def _batches(n: int, permutations: Permutations | None) -> Iterator[NDArray[np.i
 
 
 _Scan = Callable[[int, int, NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]], None]
-_Complete = Callable[[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]], NDArray[np.float64]]
+_Complete = Callable[[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]], _Unfinished]
 
 
 def _scalar(
@@ -118,7 +167,7 @@ def _scalar(
 
     def complete(
         which: NDArray[np.intp], rows: NDArray[np.intp], bounds: NDArray[np.float32]
-    ) -> NDArray[np.float64]:
+    ) -> _Unfinished:
         epsilon = np.empty(len(rows), np.float32)
         nearer = np.empty(len(rows), np.int64)
         joint = np.empty(len(rows), np.int64)
@@ -132,9 +181,10 @@ def _scalar(
             )  # fmt: skip
 
         run_in_threads(finish, len(rows), _CHUNK)
-        return _terms(
-            table, rows, epsilon, joint, target.atoms[positions[which, rows]], nearer + 1, np.int64(k), psi
-        )
+        return _Unfinished(
+            which, rows, batch[which, rows], epsilon, joint, np.full(len(rows), k), nearer + 1,
+            target.atoms[positions[which, rows]],
+        )  # fmt: skip
 
     return scan, complete
 
@@ -154,7 +204,7 @@ def _labels(
 
     def complete(
         which: NDArray[np.intp], rows: NDArray[np.intp], _bounds: NDArray[np.float32]
-    ) -> NDArray[np.float64]:
+    ) -> _Unfinished:
         epsilon = np.empty(len(rows), np.float32)
         joint = np.empty(len(rows), np.int64)
         members = np.argsort(codes, axis=1, kind="stable").astype(np.int32)
@@ -168,7 +218,9 @@ def _labels(
 
         run_in_threads(finish, len(rows), _CHUNK)
         sizes = target.sizes[codes[which, rows]]
-        return _terms(table, rows, epsilon, joint, sizes, sizes, np.minimum(k, sizes - 1), psi)
+        return _Unfinished(
+            which, rows, batch[which, rows], epsilon, joint, np.minimum(k, sizes - 1), sizes, sizes
+        )  # fmt: skip
 
     return scan, complete
 
@@ -191,7 +243,7 @@ def _table(
 
     def complete(
         which: NDArray[np.intp], rows: NDArray[np.intp], bounds: NDArray[np.float32]
-    ) -> NDArray[np.float64]:
+    ) -> _Unfinished:
         epsilon = np.empty(len(rows), np.float32)
         joint = np.empty(len(rows), np.int64)
 
@@ -205,27 +257,9 @@ def _table(
 
         run_in_threads(finish, len(rows), _CHUNK)
         partners = batch[which, rows]
-        nearer = target.count_nearer(partners, epsilon, float(ratio))
-        return _terms(table, rows, epsilon, joint, target.atoms[partners], nearer + 1, np.int64(k), psi)
+        return _Unfinished(
+            which, rows, partners, epsilon, joint, np.full(len(rows), k), np.zeros(len(rows), np.int64),
+            target.atoms[partners],
+        )  # fmt: skip
 
     return scan, complete
-
-
-def _terms(
-    table: NeighborTable,
-    rows: NDArray[np.intp],
-    epsilon: NDArray[np.float32],
-    joint: NDArray[np.int64],
-    y_atoms: NDArray[np.integer],
-    y_counts: NDArray[np.integer],
-    neighbors: NDArray[np.int64] | np.int64,
-    psi: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Terms of completed rows, from their radius and the counts on the side of the target."""
-    coincide = epsilon == 0
-    x_counts = table.count_nearer(rows, epsilon) + 1
-    return np.where(
-        coincide,
-        psi[joint] - psi[table.atoms[rows]] - psi[y_atoms],
-        psi[neighbors] - psi[np.maximum(x_counts, 1)] - psi[y_counts],
-    )

@@ -98,6 +98,18 @@ def _largest(row):
     return largest
 
 
+@_compiled_sum
+def _count_below(row, limit):
+    """Number of entries below a limit; summed as floats, which vectorise, in pieces that they hold exactly."""
+    count = 0
+    for start in range(0, row.size, 1 << 20):
+        piece = np.float32(0)
+        for j in range(start, min(row.size, start + (1 << 20))):
+            piece += np.float32(1) if row[j] < limit else np.float32(0)
+        count += int(piece)
+    return count
+
+
 @_compiled
 def _sort_keys(keys, size, spare, counts):
     """Sort the first ``size`` keys, bucketed by the distance in their upper half: half the time of a general sort.
@@ -292,34 +304,26 @@ def count_nearer(block, rows, x, slack, metric, ratio, starts, epsilon, counts):
         metric: EUCLIDEAN or CHEBYSHEV.
         ratio: factor that turns the distances into the unit of the radii.
         starts: (B + 1,) the radii of row r are ``epsilon[starts[r]:starts[r + 1]]``.
-        epsilon: radii, positive.
+        epsilon: radii, positive, ascending in each row.
         counts: written, the sample itself not counted.
     """
     n = block.shape[1]
-    exact = np.empty(n, np.float32)
     for r in range(rows.size):
         i = rows[r]
         approximate = block[r]
-        if starts[r + 1] - starts[r] > 24:  # many radii: sort the row once and look each up
-            for j in range(n):
-                exact[j] = _distance(x, i, x, j, metric) * ratio
-            exact.sort()
-            for e in range(starts[r], starts[r + 1]):
-                counts[e] = _lower_bound(exact, n, epsilon[e]) - 1
-            continue
         for e in range(starts[r], starts[r + 1]):
+            if e > starts[r] and epsilon[e] == epsilon[e - 1]:
+                counts[e] = counts[e - 1]
+                continue
             limit = epsilon[e] / ratio
             if metric == EUCLIDEAN:
                 limit *= limit
             margin = slack[r] + slack[rows.size] * limit
             low, high = limit - margin, limit + margin
-            surely, possibly = 0, 0
-            for j in range(n):
-                surely += approximate[j] < low
-                possibly += approximate[j] <= high
-            if possibly > surely:
+            surely = _count_below(approximate, low)
+            if _count_below(approximate, high) > surely:
                 for j in range(n):
-                    if low <= approximate[j] <= high:
+                    if low <= approximate[j] < high:
                         surely += _distance(x, i, x, j, metric) * ratio < epsilon[e]
             counts[e] = surely - 1
 

@@ -162,7 +162,7 @@ class NeighborTable:
         if len(wanted):
             # Coincident samples share their distances: one row serves them all.
             sources = self.first[rows[wanted]]
-            order = np.argsort(sources, kind="stable")
+            order = np.lexsort((epsilon[wanted], sources))
             distinct, starts = np.unique(sources[order], return_index=True)
             starts = np.append(starts, len(order))
             sorted_epsilon = epsilon[wanted][order]

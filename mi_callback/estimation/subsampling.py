@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mi_callback.estimation.estimators import read_table
-from mi_callback.estimation.neighbors import NeighborTable
+from mi_callback.estimation.neighbors import NeighborTable, default_width
 from mi_callback.estimation.targets import LabelTarget, Target
 
 __all__ = ["Subsamples", "drop_singletons", "subsample"]
@@ -81,11 +81,12 @@ def subsample(table: NeighborTable, target: Target, k: int, seed: int) -> Subsam
 
 
 def _estimate(table: NeighborTable, target: Target, k: int, rows: NDArray[np.intp]) -> float:
-    part = target.restricted(rows)
+    width = default_width(len(rows), k)
+    part = target.restricted(rows, width)
     kept = drop_singletons(part)
     if kept is not None:
         if len(kept) < k + 2:
             return 0.0
         rows = rows[kept]
-        part = target.restricted(rows)
-    return float(read_table(table.restricted(rows), part, k).local.mean())
+        part = target.restricted(rows, width)
+    return float(read_table(table.restricted(rows, width), part, k).local.mean())

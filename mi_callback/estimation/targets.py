@@ -57,8 +57,8 @@ class ScalarTarget:
         """Number of samples n."""
         return len(self.values)
 
-    def restricted(self, rows: NDArray[np.integer]) -> ScalarTarget:
-        """The target of a subset of the samples."""
+    def restricted(self, rows: NDArray[np.integer], width: int | None = None) -> ScalarTarget:
+        """The target of a subset of the samples; ``width``, which a table needs, has no meaning here."""
         return replace(ScalarTarget.build(self.values[rows]), unit=self.unit)
 
 
@@ -85,8 +85,8 @@ class LabelTarget:
         """Number of samples n."""
         return len(self.codes)
 
-    def restricted(self, rows: NDArray[np.integer]) -> LabelTarget:
-        """The target of a subset of the samples."""
+    def restricted(self, rows: NDArray[np.integer], width: int | None = None) -> LabelTarget:
+        """The target of a subset of the samples; ``width``, which a table needs, has no meaning here."""
         return LabelTarget.build(self.codes[rows])
 
 
