@@ -1,8 +1,8 @@
 """Several processes measure as one: who has which samples and layers, and what they tell each other.
 
-Rank r of W takes samples r, r + W, ... of the training set, so that no sample is read twice and none is added. Each
-layer's parts are brought together on one rank, which estimates it. Every exchange is made by every rank, whatever
-has failed on it: a rank that skipped one would leave the others waiting.
+Rank r of W takes batches r, r + W, ... of those that a single process would read, so that no sample is read twice and
+none is added. Each layer's parts are brought together on one rank, which estimates it. Every exchange is made by every
+rank, whatever has failed on it: a rank that skipped one would leave the others waiting.
 """
 
 from __future__ import annotations
@@ -102,13 +102,13 @@ def gather(local: Collected | None, error: Exception | None, processes: Processe
         raise failed
     assert local is not None
     heads = processes.share(_Head.of(local))
-    n_samples = sum(head.n_samples for head in heads)
-    for rank, head in enumerate(heads):
-        if head.n_samples != len(range(rank, n_samples, processes.size)):
-            raise CollectionError(
-                f"train_dataloader: expected every {processes.size}th of {n_samples} samples on rank {rank}, got "
-                f"{head.n_samples}. Every process must see the same data set."
-            )
+    positions = [head.positions for head in heads]
+    n_samples = sum(len(rows) for rows in positions)
+    if not np.array_equal(np.sort(np.concatenate(positions)), np.arange(n_samples)):
+        raise CollectionError(
+            f"train_dataloader: expected the processes to share out the same samples, got {n_samples} that do not fit "
+            "together. Every process must see the same data set."
+        )
     failures = {label: error for head in reversed(heads) for label, error in head.failures.items()}
     layers: dict[str, NDArray[Any]] = {}
     for i, label in enumerate(heads[0].layers):
@@ -117,31 +117,35 @@ def gather(local: Collected | None, error: Exception | None, processes: Processe
         if label in failures or len(kinds) > 1:
             failures.setdefault(label, CollectionError(f"expected the same layer on all processes, got {kinds}."))
             continue
-        whole = _bring_together(local.layers[label], n_samples, processes, owner)
+        whole = _bring_together(local.layers[label], positions, processes, owner)
         if whole is not None:
             layers[label] = whole
     return Collected(
-        _everywhere(local.inputs, n_samples, processes), _everywhere(local.targets, n_samples, processes),
+        _everywhere(local.inputs, positions, processes), _everywhere(local.targets, positions, processes),
         layers, failures if processes.rank == 0 else {}, n_samples,
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Head:
-    """What a rank has, in short: width and type of each layer."""
+    """What a rank has, in short: which samples, and the width and type of each layer."""
 
-    n_samples: int
+    positions: NDArray[np.int64]
     layers: dict[str, tuple[int, str]]
     failures: dict[str, Exception]
 
     @classmethod
     def of(cls, local: Collected) -> _Head:
+        assert local.positions is not None
         layers = {label: (values.shape[1], values.dtype.str) for label, values in local.layers.items()}
         failures = {label: _portable(error) for label, error in local.failures.items()}
-        return cls(local.n_samples, layers, {k: e for k, e in failures.items() if e is not None})
+        return cls(local.positions, layers, {k: e for k, e in failures.items() if e is not None})
 
 
-def _everywhere(part: NDArray[Any] | None, n_samples: int, processes: Processes) -> NDArray[Any] | None:
+_Positions = Sequence[NDArray[np.int64]]  # of each rank
+
+
+def _everywhere(part: NDArray[Any] | None, positions: _Positions, processes: Processes) -> NDArray[Any] | None:
     """X or Y of all ranks on every rank."""
     kinds = set(processes.share(None if part is None else (part.shape[1:], part.dtype.kind)))
     if len(kinds) > 1:
@@ -149,36 +153,33 @@ def _everywhere(part: NDArray[Any] | None, n_samples: int, processes: Processes)
     if part is None:
         return None
     if part.dtype.kind in "US":  # as long as its longest string, which differs between ranks
-        return _interleave(processes.share(part), n_samples)
-    for rank in range(processes.size):
-        whole = _bring_together(part, n_samples, processes, rank)
-        if whole is not None:
-            mine = whole
-    return mine
+        return _arrange(processes.share(part), positions)
+    wholes = [_bring_together(part, positions, processes, rank) for rank in range(processes.size)]
+    return wholes[processes.rank]
 
 
-def _bring_together(part: NDArray[Any], n_samples: int, processes: Processes, owner: int) -> NDArray[Any] | None:
-    """The rows of all ranks, interleaved, on the rank ``owner``; None on the others. Bytes are moved, bit by bit."""
-    longest = -(-n_samples // processes.size)
+def _bring_together(
+    part: NDArray[Any], positions: _Positions, processes: Processes, owner: int
+) -> NDArray[Any] | None:
+    """The rows of all ranks in their places, on the rank ``owner``; None on the others. Bytes are moved as they are."""
+    sizes = [len(rows) for rows in positions]
     row_bytes = part.dtype.itemsize * part.shape[1]
-    padded = np.zeros((longest, row_bytes), dtype=np.uint8)
+    padded = np.zeros((max(sizes), row_bytes), dtype=np.uint8)
     padded[: len(part)] = np.ascontiguousarray(part).view(np.uint8).reshape(len(part), row_bytes)
     is_owner = processes.rank == owner
-    parts = [torch.empty(longest, row_bytes, dtype=torch.uint8) for _ in range(processes.size)] if is_owner else None
+    parts = [torch.empty(max(sizes), row_bytes, dtype=torch.uint8) for _ in sizes] if is_owner else None
     destination = dist.get_global_rank(processes.group, owner)
     dist.gather(torch.from_numpy(padded), parts, dst=destination, group=processes.group)
     if parts is None:
         return None
-    sizes = [len(range(rank, n_samples, processes.size)) for rank in range(processes.size)]
-    rows = [one.numpy()[:size].view(part.dtype) for one, size in zip(parts, sizes, strict=True)]
-    return _interleave(rows, n_samples)
+    return _arrange([one.numpy()[:size].view(part.dtype) for one, size in zip(parts, sizes, strict=True)], positions)
 
 
-def _interleave(parts: Sequence[NDArray[Any]], n_samples: int) -> NDArray[Any]:
-    """Row i of rank r becomes row r + i W."""
-    whole = np.empty((n_samples, parts[0].shape[1]), dtype=np.result_type(*parts))
-    for rank, part in enumerate(parts):
-        whole[rank :: len(parts)] = part
+def _arrange(parts: Sequence[NDArray[Any]], positions: _Positions) -> NDArray[Any]:
+    """Every rank's rows where they stand among all."""
+    whole = np.empty((sum(map(len, parts)), parts[0].shape[1]), dtype=np.result_type(*parts))
+    for part, rows in zip(parts, positions, strict=True):
+        whole[rows] = part
     return whole
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -35,10 +36,12 @@ class Source:
     Attributes:
         batches: iterable of batches, in the same order at every sweep; as in training when there are several loaders.
         n_samples: number of samples it gives if that is known, else the most that may be taken from it, else None.
+        positions: shape (n_samples,), where its samples stand among those of all processes; None for one process.
     """
 
     batches: Iterable[Any]
     n_samples: int | None
+    positions: NDArray[np.int64] | None = None
 
 
 def fresh_source(trainer: Trainer, *, max_samples: int | None, seed: int, rank: int = 0, world_size: int = 1) -> Source:
@@ -54,7 +57,8 @@ def fresh_source(trainer: Trainer, *, max_samples: int | None, seed: int, rank: 
         max_samples: the most samples to take, as a fixed random subset; None for all.
         seed: seed of the subsets and of the loaders' workers.
         rank: this process among those that share the samples out.
-        world_size: number of those processes; each takes every ``world_size``-th sample.
+        world_size: number of those processes; each takes every ``world_size``-th batch of the batches that a single
+            process reads, so that every batch is the same and the model's values are, to the last bit.
 
     Raises:
         CollectionError: there is no sample, no end to them, or no way to read them twice.
@@ -70,7 +74,9 @@ def fresh_source(trainer: Trainer, *, max_samples: int | None, seed: int, rank: 
         raise CollectionError("train_dataloader: expected at least one loader, got an empty collection.")
     combined.flattened = [source.batches for source in sources]
     known = [source.n_samples for source in sources if source.n_samples is not None]
-    return Source(_Batches(combined), min(known) if known else None)
+    n_samples = min(known) if known else None
+    positions = sources[0].positions
+    return Source(_Batches(combined), n_samples, positions if positions is None else positions[:n_samples])
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,13 @@ class _Batches:
 
 def _fresh(loader: Any, limit: int | float, share: _Share) -> Source:
     """A fresh loader for one of the trainer's."""
+    whole = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
+    if share.world_size > 1 and not (whole and _batch_size(loader)):
+        raise CollectionError(
+            f"train_dataloader: {type(getattr(loader, 'dataset', loader)).__name__} cannot be shared out over "
+            f"{share.world_size} processes, because its samples have no numbers. Use a data set with __getitem__ and "
+            "__len__, or a single process."
+        )
     if not isinstance(loader, DataLoader):
         return _fresh_iterable(loader, limit, share)
     if isinstance(loader.dataset, IterableDataset):
@@ -103,25 +116,34 @@ def _fresh(loader: Any, limit: int | float, share: _Share) -> Source:
         batches = _rebuild(loader, share.seed, batch_size=loader.batch_size)
         return Source(_Head(batches, limit), n_samples)
     sampler = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
-    batch_size = loader.batch_size or getattr(sampler, "batch_size", None)
+    batch_size = _batch_size(loader)
     n_total = _length(loader.dataset) or 0
     if n_total == 0:
         raise CollectionError("train_dataloader: expected at least one sample, got an empty data set.")
     if loader.batch_sampler is None and batch_size is None:  # every item of the data set is a batch
         indices = _limited(_indices(sampler, n_total), _n_batches(loader, limit), sampler, share)
-        batches = _rebuild(loader, share.seed, batch_size=None, sampler=indices[share.rank :: share.world_size])
-        return Source(batches, share.max_samples)
-    batch_size = batch_size or 64  # a batch sampler that does not tell its size
+        return Source(_rebuild(loader, share.seed, batch_size=None, sampler=indices), share.max_samples)
+    assert batch_size is not None
     indices = _indices(sampler, n_total)
     n_batches = _n_batches(loader, limit)
     if n_batches is not None:
         indices = _limited(indices, n_batches * batch_size * share.world_size, sampler, share)
-    indices = _subset(indices, share)[share.rank :: share.world_size]
+    indices = _subset(indices, share)
+    positions = np.arange(len(indices))
+    positions = positions[positions // batch_size % share.world_size == share.rank]
+    indices = indices[positions]
     if loader.batch_sampler is None:  # the data set is asked for a whole batch at once
         batches = _rebuild(loader, share.seed, batch_size=None, sampler=BatchSampler(indices, batch_size, False))
     else:
         batches = _rebuild(loader, share.seed, batch_size=batch_size, sampler=indices)
-    return Source(batches, len(indices))
+    return Source(batches, len(indices), positions if share.world_size > 1 else None)
+
+
+def _batch_size(loader: Any) -> int | None:
+    """Samples in a batch; None where the data set gives whole batches, 64 where a batch sampler does not tell."""
+    sampler = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
+    size = loader.batch_size or getattr(sampler, "batch_size", None)
+    return 64 if size is None and loader.batch_sampler is not None else size
 
 
 def _rebuild(loader: DataLoader[Any], seed: int, *, batch_size: int | None, sampler: Any = None) -> DataLoader[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from mi_callback.collection.batches import BatchFn, Split, call_model, describe, rows_of, split_batch
@@ -30,6 +31,7 @@ class Collected:
         layers: label to activations T, each of shape (n, d), in the model's order.
         failures: label to the error of a layer that could not be collected.
         n_samples: number of samples n.
+        positions: shape (n,), where the samples stand among those of all processes; None for one process.
     """
 
     inputs: NDArray[Any] | None
@@ -37,6 +39,7 @@ class Collected:
     layers: dict[str, NDArray[Any]]
     failures: dict[str, Exception]
     n_samples: int
+    positions: NDArray[np.int64] | None = None
 
 
 def sweep(
@@ -81,7 +84,7 @@ def sweep(
     Raises:
         CollectionError: nothing to read, or a batch that is not understood.
     """
-    with frozen(trainer, pl_module), seeded(seed if noise_seed is None else noise_seed):
+    with frozen(trainer, pl_module), seeded((seed if noise_seed is None else noise_seed) + rank):
         source = fresh_source(trainer, max_samples=max_samples, seed=seed, rank=rank, world_size=world_size)
         inputs, targets = Rows(source.n_samples), Rows(source.n_samples)
         recorder = Recorder(layers, source.n_samples)
@@ -106,7 +109,8 @@ def sweep(
     if n == 0:
         raise CollectionError("train_dataloader: expected at least one sample, the loader gave none.")
     arrays, failures = recorder.finish(n)
-    return Collected(inputs.finish(n), targets.finish(n), arrays, failures, n)
+    positions = None if source.positions is None else source.positions[:n]
+    return Collected(inputs.finish(n), targets.finish(n), arrays, failures, n, positions)
 
 
 def _with_precision(trainer: Trainer, batch: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from types import SimpleNamespace
 
 import numpy as np
@@ -144,7 +145,12 @@ def test_max_samples_is_a_fixed_subset():
 def test_processes_share_the_samples_out(world_size):
     loader = DataLoader(Numbers(), batch_size=8, shuffle=True)
     parts = [numbers(loader, rank=rank, world_size=world_size) for rank in range(world_size)]
-    assert parts == [ALL[rank::world_size] for rank in range(world_size)]
+    batches = [ALL[i : i + 8] for i in range(0, 50, 8)]
+    assert parts == [list(chain(*batches[rank::world_size])) for rank in range(world_size)]
+    for rank, part in enumerate(parts):
+        assert source(loader, rank=rank, world_size=world_size).positions.tolist() == part
+    with pytest.raises(CollectionError, match=r"Stream cannot be shared out over 2 processes"):
+        source(DataLoader(Stream(), batch_size=8), limit=2, world_size=2)
 
 
 def test_streams_need_an_end():
