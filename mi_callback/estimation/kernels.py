@@ -74,15 +74,13 @@ def _insert(best, value):
 
 @_compiled
 def _lower_bound(row, length, value):
-    """Number of entries of an ascending row below a value."""
+    """Number of the first ``length`` entries, ascending, that are below a value."""
     start = 0
     while length > 0:
-        half = length >> 1
-        if row[start + half] < value:
-            start += half + 1
-            length -= half + 1
-        else:
-            length = half
+        half = (length + 1) >> 1
+        # Adding a product in place of a branch: the outcome cannot be predicted, and a wrong guess costs more.
+        start += half * (row[start + half - 1] < value)
+        length -= half
     return start
 
 
@@ -98,15 +96,12 @@ def _largest(row):
     return largest
 
 
-@_compiled_sum
+@_compiled
 def _count_below(row, limit):
-    """Number of entries below a limit; summed as floats, which vectorise, in pieces that they hold exactly."""
+    """Number of entries below a limit."""
     count = 0
-    for start in range(0, row.size, 1 << 20):
-        piece = np.float32(0)
-        for j in range(start, min(row.size, start + (1 << 20))):
-            piece += np.float32(1) if row[j] < limit else np.float32(0)
-        count += int(piece)
+    for j in range(row.size):  # the plainest loop: it vectorises
+        count += row[j] < limit
     return count
 
 
@@ -214,7 +209,7 @@ def select_neighbors(
         for c in range(length):
             value_bits[0] = np.uint32(keys[c] >> np.uint64(32))
             distances[i, c] = value[0]
-            indices[i, c] = np.int32(keys[c] & np.uint64(0xFFFFFFFF))
+            indices[i, c] = np.uint32(keys[c] & np.uint64(0xFFFFFFFF))
         distances[i, length:] = INF
         lengths[i] = length
         if length == n - 1:
@@ -320,12 +315,16 @@ def count_nearer(block, rows, x, slack, metric, ratio, starts, epsilon, counts):
                 limit *= limit
             margin = slack[r] + slack[rows.size] * limit
             low, high = limit - margin, limit + margin
-            surely = _count_below(approximate, low)
-            if _count_below(approximate, high) > surely:
-                for j in range(n):
-                    if low <= approximate[j] < high:
-                        surely += _distance(x, i, x, j, metric) * ratio < epsilon[e]
-            counts[e] = surely - 1
+            count = 0
+            for start in range(0, n, 512):  # few pieces hold a close call
+                piece = approximate[start : start + 512]
+                surely = _count_below(piece, low)
+                count += surely
+                if _count_below(piece, high) > surely:
+                    for j in range(piece.size):
+                        if low <= piece[j] < high:
+                            count += _distance(x, i, x, start + j, metric) * ratio < epsilon[e]
+            counts[e] = count - 1
 
 
 # ------------------------------------------------------------------------------------- targets on a line
@@ -335,24 +334,18 @@ def count_nearer(block, rows, x, slack, metric, ratio, starts, epsilon, counts):
 def _nearer_on_line(line, position, epsilon):
     """Number of sorted values at a float32 distance below epsilon from the one at a position, itself not counted."""
     value = line[position]
-    start, length = 0, position
+    farther, length = 0, position
     while length > 0:
-        half = length >> 1
-        if np.float32(value - line[start + half]) >= epsilon:
-            start += half + 1
-            length -= half + 1
-        else:
-            length = half
-    nearer = position - start
-    start, length = position + 1, line.size - position - 1
+        half = (length + 1) >> 1
+        farther += half * (np.float32(value - line[farther + half - 1]) >= epsilon)
+        length -= half
+    above = line[position + 1 :]
+    nearer, length = 0, above.size
     while length > 0:
-        half = length >> 1
-        if np.float32(line[start + half] - value) < epsilon:
-            start += half + 1
-            length -= half + 1
-        else:
-            length = half
-    return nearer + start - position - 1
+        half = (length + 1) >> 1
+        nearer += half * (np.float32(above[nearer + half - 1] - value) < epsilon)
+        length -= half
+    return position - farther + nearer
 
 
 @_compiled
@@ -385,16 +378,16 @@ def scan_scalar(
             best[:] = INF
             kth = INF
             length = lengths[i]
-            c = 0
-            while c < length:
-                dx = distances[i, c]
-                if dx >= kth:
+            row, row_indices = distances[i, :length], indices[i, :length]
+            c = length
+            for at in range(length):
+                if row[at] >= kth:
+                    c = at
                     break
-                radius = max(dx, np.float32(abs(target[indices[i, c]] - value)))
+                radius = max(row[at], np.float32(abs(target[row_indices[at]] - value)))
                 if radius < kth:
                     _insert(best, radius)
                     kth = best[k - 1]
-                c += 1
             if (c == length and kth > radii[i]) or (kth == 0 and atoms[i] > length):
                 pending[p, i] = kth
                 continue
@@ -491,13 +484,13 @@ def scan_labels(
             wanted = min(k, size - 1)
             found = 0
             length = lengths[i]
-            c = 0
-            while c < length:
-                if label[indices[i, c]] == own:
-                    found += 1
-                    if found == wanted:
-                        break
-                c += 1
+            row_indices = indices[i, :length]
+            c = length
+            for at in range(length):
+                found += label[row_indices[at]] == own
+                if found == wanted:
+                    c = at
+                    break
             if c == length:
                 pending[p, i] = INF
                 continue
@@ -583,16 +576,17 @@ def scan_table(
             best[:] = INF
             kth = INF
             y_length = y_lengths[partner]
-            c = 0
-            while c < y_length:
-                dy = y_distances[partner, c] * ratio
+            y_row, y_row_indices = y_distances[partner, :y_length], y_indices[partner, :y_length]
+            c = y_length
+            for at in range(y_length):
+                dy = y_row[at] * ratio
                 if dy >= kth:
+                    c = at
                     break
-                radius = max(dy, scratch[inverse[y_indices[partner, c]]])
+                radius = max(dy, scratch[inverse[y_row_indices[at]]])
                 if radius < kth:
                     _insert(best, radius)
                     kth = best[k - 1]
-                c += 1
             if kth > radii[i] or (c == y_length and kth > y_radii[partner] * ratio):
                 pending[p, i] = kth
                 continue

@@ -42,7 +42,8 @@ class NeighborTable:
     Attributes:
         values: shape (n, d), centred; distances beyond the table are computed from them.
         metric: "euclidean" or "chebyshev".
-        indices: shape (n, m), int32: neighbours of each sample in order of distance, itself left out.
+        indices: shape (n, m): neighbours of each sample in order of distance, itself left out. Unsigned, which spares the
+            kernels a test for negative places.
         distances: shape (n, m), float32, ascending.
         lengths: shape (n,): entries of a row in use.
         radii: shape (n,): every sample strictly nearer than this is listed.
@@ -55,7 +56,7 @@ class NeighborTable:
 
     values: NDArray[np.floating]
     metric: Metric
-    indices: NDArray[np.int32]
+    indices: NDArray[np.uint32]
     distances: NDArray[np.float32]
     lengths: NDArray[np.int32]
     radii: NDArray[np.float32]
@@ -83,7 +84,7 @@ class NeighborTable:
         table = cls(
             values=centred if d <= _FLOAT64_FEATURES or metric == "chebyshev" else centred.astype(np.float32),
             metric=metric,
-            indices=np.empty((n, width), np.int32),
+            indices=np.empty((n, width), np.uint32),
             distances=np.empty((n, width), np.float32),
             lengths=np.empty(n, np.int32),
             radii=np.empty(n, np.float32),
@@ -116,7 +117,7 @@ class NeighborTable:
         """
         local = np.full(self.n_samples, -1, np.int32)
         local[rows] = np.arange(len(rows), dtype=np.int32)
-        indices = np.empty((len(rows), min(width or self.indices.shape[1], len(rows) - 1)), np.int32)
+        indices = np.empty((len(rows), min(width or self.indices.shape[1], len(rows) - 1)), np.uint32)
         distances = np.empty(indices.shape, np.float32)
         lengths = np.empty(len(rows), np.int32)
         radii = np.empty(len(rows), np.float32)
