@@ -266,6 +266,7 @@ def restrict_rows(
             distances[r, size] = parent_distances[i, c]
             size += local[parent_indices[i, c]] >= 0
             c += 1
+        distances[r, size:] = INF
         lengths[r] = size
         # A row that filled up early is complete only below the next distance in the parent's row.
         radii[r] = parent_distances[i, c] if c < parent_lengths[i] else parent_radii[i]

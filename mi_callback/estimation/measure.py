@@ -94,7 +94,7 @@ class Estimator:
         if _share_of_repeats(table, target) > _DUPLICATES:
             flags.add(Flag.DUPLICATES)
         reading = read_table(table, target, self.k, Permutations(n, self.n_permutations, self.seed))
-        parts = subsample(table, target, self.k, self.seed)
+        parts = subsample(table, target, self.k, self.seed, balanced=space != "raw")
         return self._record(
             float(reading.local.mean()), reading.null, parts.stderr, parts.half, n, name, space,
             intrinsic_dimension(table), flags, reading.n_completed,

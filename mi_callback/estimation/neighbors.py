@@ -108,12 +108,15 @@ class NeighborTable:
         """The metric, as the kernels know it."""
         return kernels.EUCLIDEAN if self.metric == "euclidean" else kernels.CHEBYSHEV
 
-    def restricted(self, rows: NDArray[np.integer], width: int | None = None) -> NeighborTable:
+    def restricted(
+        self, rows: NDArray[np.integer], width: int | None = None, unit_rank: int | None = None
+    ) -> NeighborTable:
         """The table of a subset of the samples: the same rows, filtered. No search.
 
         Args:
             rows: shape (r,), samples, none twice.
             width: neighbours to keep, all if None.
+            unit_rank: take the typical distance to the neighbour of this rank for unit; if None the unit stays.
         """
         local = np.full(self.n_samples, -1, np.int32)
         local[rows] = np.arange(len(rows), dtype=np.int32)
@@ -131,7 +134,7 @@ class NeighborTable:
         _, leader, group, sizes = np.unique(
             self.first[rows], return_index=True, return_inverse=True, return_counts=True
         )
-        return replace(
+        table = replace(
             self,
             values=np.ascontiguousarray(self.values[rows]),
             indices=indices,
@@ -142,6 +145,7 @@ class NeighborTable:
             atoms=sizes[group].astype(np.int32),
             first=leader[group].astype(np.int32),
         )
+        return table if unit_rank is None else replace(table, unit=table._typical_distance(unit_rank))
 
     def count_nearer(
         self, rows: NDArray[np.integer], epsilon: NDArray[np.float32], ratio: float = 1.0
@@ -161,10 +165,11 @@ class NeighborTable:
         counts[everyone] = self.n_samples - 1
         wanted = np.flatnonzero(beyond & ~everyone)
         if len(wanted):
-            # Coincident samples share their distances: one row serves them all.
+            # Coincident samples share their distances: one row serves them all. Sort by row, then by radius, as one number.
             sources = self.first[rows[wanted]]
-            order = np.lexsort((epsilon[wanted], sources))
-            distinct, starts = np.unique(sources[order], return_index=True)
+            order = np.argsort((sources.astype(np.int64) << 32) | epsilon[wanted].view(np.int32))
+            starts = np.flatnonzero(np.diff(sources[order], prepend=-1))
+            distinct = sources[order[starts]]
             starts = np.append(starts, len(order))
             sorted_epsilon = epsilon[wanted][order]
             found = np.empty(len(order), np.int64)
@@ -188,7 +193,8 @@ class NeighborTable:
         Where more than half of the samples have that many exact copies the mean over the other samples stands in.
         """
         column = self.distances[:, min(rank, self.indices.shape[1]) - 1].astype(np.float64)
-        typical = float(np.median(column))
+        column = column[np.isfinite(column)]  # filtered rows can be shorter
+        typical = float(np.median(column)) if column.size else self.unit
         if typical == 0:
             positive = column[column > 0]
             typical = float(positive.mean()) if positive.size else 1.0

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mi_callback.estimation.estimators import read_table
-from mi_callback.estimation.neighbors import NeighborTable, default_width
+from mi_callback.estimation.neighbors import NeighborTable, balance_rank, default_width
 from mi_callback.estimation.targets import LabelTarget, Target
 
 __all__ = ["Subsamples", "drop_singletons", "subsample"]
 
-_PARTS = (2, 2, 3, 3, 4, 4, 5, 5)  # parts of the partitions
+_PARTS = (2, 3, 4, 5)  # parts of the partitions: 10 degrees of freedom, so the error bar is good to a fifth or so
 _SMALLEST_PART = 12  # samples
 
 
@@ -59,14 +59,15 @@ def drop_singletons(target: Target) -> NDArray[np.intp] | None:
     return None
 
 
-def subsample(table: NeighborTable, target: Target, k: int, seed: int) -> Subsamples:
-    """Estimate on the parts of random partitions of the samples.
+def subsample(table: NeighborTable, target: Target, k: int, seed: int, *, balanced: bool = True) -> Subsamples:
+    """Estimate on the parts of random partitions of the samples, each part as if it were all there is.
 
     Args:
         table: neighbours of n samples.
         target: what they are compared with.
         k: number of neighbours.
         seed: the same seed gives the same partitions.
+        balanced: whether both sides are on the balanced scale.
     """
     n = table.n_samples
     rng = np.random.default_rng((seed, 0x5B5))
@@ -76,17 +77,19 @@ def subsample(table: NeighborTable, target: Target, k: int, seed: int) -> Subsam
         if n // parts < max(_SMALLEST_PART, 2 * k + 2):
             continue
         pieces = [np.sort(piece) for piece in np.array_split(order, parts)]
-        values.append(np.array([_estimate(table, target, k, piece) for piece in pieces]))
+        values.append(np.array([_estimate(table, target, k, piece, balanced) for piece in pieces]))
     return Subsamples(n, tuple(values))
 
 
-def _estimate(table: NeighborTable, target: Target, k: int, rows: NDArray[np.intp]) -> float:
-    width = default_width(len(rows), k)
-    part = target.restricted(rows, width)
-    kept = drop_singletons(part)
-    if kept is not None:
-        if len(kept) < k + 2:
-            return 0.0
-        rows = rows[kept]
-        part = target.restricted(rows, width)
-    return float(read_table(table.restricted(rows, width), part, k).local.mean())
+def _estimate(table: NeighborTable, target: Target, k: int, rows: NDArray[np.intp], balanced: bool) -> float:
+    if isinstance(target, LabelTarget):
+        kept = drop_singletons(target.restricted(rows))
+        if kept is not None:
+            rows = rows[kept]
+    n = len(rows)
+    if n < k + 2:
+        return 0.0
+    width, rank = default_width(n, k), balance_rank(n, k) if balanced else None
+    return float(
+        read_table(table.restricted(rows, width, rank), target.restricted(rows, width, rank), k).local.mean()
+    )

@@ -57,9 +57,12 @@ class ScalarTarget:
         """Number of samples n."""
         return len(self.values)
 
-    def restricted(self, rows: NDArray[np.integer], width: int | None = None) -> ScalarTarget:
+    def restricted(
+        self, rows: NDArray[np.integer], width: int | None = None, unit_rank: int | None = None
+    ) -> ScalarTarget:
         """The target of a subset of the samples; ``width``, which a table needs, has no meaning here."""
-        return replace(ScalarTarget.build(self.values[rows]), unit=self.unit)
+        part = ScalarTarget.build(self.values[rows], unit_rank=unit_rank)
+        return part if unit_rank is not None else replace(part, unit=self.unit)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,8 +88,10 @@ class LabelTarget:
         """Number of samples n."""
         return len(self.codes)
 
-    def restricted(self, rows: NDArray[np.integer], width: int | None = None) -> LabelTarget:
-        """The target of a subset of the samples; ``width``, which a table needs, has no meaning here."""
+    def restricted(
+        self, rows: NDArray[np.integer], width: int | None = None, unit_rank: int | None = None
+    ) -> LabelTarget:
+        """The target of a subset of the samples; the other arguments, which a table needs, have no meaning here."""
         return LabelTarget.build(self.codes[rows])
 
 
