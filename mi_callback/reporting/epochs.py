@@ -137,10 +137,7 @@ def _share_scale(panels: dict[str, Axes]) -> None:
 
 
 def _losses(ax: Axes, history: History) -> list[Artist]:
-    logged = {name: values for name, values in history.metrics.items() if "loss" in name.lower() and values}
-    # what is logged at steps and epochs comes thrice: as name, name_step and name_epoch
-    twins = {f"{name}_{suffix}" for name in logged for suffix in ("step", "epoch")}
-    losses = {name: values for name, values in logged.items() if name not in twins}
+    losses = {name: values for name, values in history.metrics.items() if "loss" in name.lower() and values}
     if not losses:
         return []
     twin = ax.twinx()

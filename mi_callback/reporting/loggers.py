@@ -63,7 +63,7 @@ def _tensorboard(logger: Any, tag: str, figure: Figure, step: int) -> None:
     logger.experiment.add_figure(tag, figure, global_step=step, close=False)
 
 
-def _wandb(logger: Any, tag: str, figure: Figure, step: int) -> None:
+def _log_image(logger: Any, tag: str, figure: Figure, step: int) -> None:
     logger.log_image(tag, [figure], step=step)
 
 
@@ -79,12 +79,6 @@ def _dvclive(logger: Any, tag: str, figure: Figure, step: int) -> None:
     logger.experiment.log_image(file_name(tag, step), figure)
 
 
-def _swanlab(logger: Any, tag: str, figure: Figure, step: int) -> None:
-    import swanlab  # the user's logger has imported it
-
-    logger.experiment.log({tag: swanlab.Image(figure)}, step=step)
-
-
 def _save_png(logger: Any, tag: str, figure: Figure, step: int, fallback_dir: str | Path | None) -> None:
     folders = (getattr(logger, "log_dir", None), getattr(logger, "save_dir", None), fallback_dir)
     folder = next((Path(f) for f in folders if isinstance(f, str | Path)), None)
@@ -97,11 +91,11 @@ def _save_png(logger: Any, tag: str, figure: Figure, step: int, fallback_dir: st
 
 _WRITERS: dict[str, Callable[[Any, str, Figure, int], None]] = {
     "TensorBoardLogger": _tensorboard,
-    "WandbLogger": _wandb,
+    "WandbLogger": _log_image,
     "MLFlowLogger": _mlflow,
     "CometLogger": _comet,
     "DVCLiveLogger": _dvclive,
-    "SwanLabLogger": _swanlab,
+    "SwanLabLogger": _log_image,
 }
 
 
