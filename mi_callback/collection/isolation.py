@@ -64,7 +64,7 @@ def frozen(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
     flags = [(module, module.training) for module in pl_module.modules()]
     buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in pl_module.buffers()]
     owned = [(module, dict(module._buffers)) for module in pl_module.modules() if module._buffers]
-    stage = trainer.state.stage
+    stage, hook = trainer.state.stage, pl_module._current_fx_name
     validating = type(stage).VALIDATING if stage is not None else None
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())  # not inference_mode: a tensor cached by a module must survive a backward
@@ -77,6 +77,7 @@ def frozen(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
             yield
         finally:
             trainer.state.stage = stage
+            pl_module._current_fx_name = hook  # a transfer hook that raises leaves its own name there
             for module, flag in flags:
                 module.training = flag
             for module, registered in owned:
