@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from statistics import fmean
 
 import lightning as L
 import torch
@@ -63,36 +64,41 @@ def samples(n: int = 500) -> TensorDataset:
     return TensorDataset(x, x**2 - x - 1 + 0.2 * torch.randn(n, 1))
 
 
-def _line(name: str, *cells: str) -> str:
-    return f"{name:<22}" + "".join(f"{cell:>12}" for cell in cells)
-
-
-def _numbers(name: str, first: str, mi: float, stderr: float, null_std: float, p_value: float | None) -> str:
-    p = "-" if p_value is None else f"{p_value:.3f}"
-    return _line(name, first, f"{mi:.2f}", f"{stderr:.2f}", f"+-{2 * null_std:.2f}", p)
-
-
 @torch.no_grad()
-def out_of_step(model: Regression, loader: DataLoader, targets: Tensor) -> MutualInformation:
-    """The trap: activations in the order in which the loader shuffles them, targets in the data set's."""
-    activations = torch.cat([model(x) for x, _ in loader])
-    return mutual_information(activations.numpy(), targets.numpy())
+def out_of_step(model: Regression, loader: DataLoader, targets: Tensor, orders: int = 10) -> list[MutualInformation]:
+    """The trap: activations in the order in which the loader shuffles them, targets in that of the data set."""
+    passes = (torch.cat([model(x) for x, _ in loader]) for _ in range(orders))
+    return [mutual_information(activations.numpy(), targets.numpy()) for activations in passes]
 
 
-def report(monitor: MutualInformationMonitor, ceiling: MutualInformation, trap: MutualInformation) -> str:
-    """A table of first and last I(T;Y) by layer, below it the ceiling and the trap."""
-    rows = [row for row in monitor.history.to_rows() if row["quantity"] == "target"]
-    first, last = rows[0]["epoch"], rows[-1]["epoch"]
-    lines = [_line("I(T;Y) in bits", f"epoch {first}", f"epoch {last}", "std. error", "null band", "p")]
-    for layer in dict.fromkeys(row["layer"] for row in rows):
-        start, end = (next(r for r in rows if r["layer"] == layer and r["epoch"] == e) for e in (first, last))
-        numbers = (end["mi"], end["stderr"], end["null_std"], end["p_value"])
-        lines.append(_numbers(layer, f"{start['mi']:.2f}", *numbers))
-    for name, e in (("ceiling I(X;Y)", ceiling), ("targets out of step", trap)):
-        lines.append(_numbers(name, "", e.mi, e.stderr, e.null_std, e.p_value))
-    lines.append(f"I(X;Y) by quadrature: {EXACT:.2f} bits. The null band is two standard deviations of the estimate on")
-    lines.append("permuted targets; what lies inside it cannot be told from nothing.")
+def report(monitor: MutualInformationMonitor, ceiling: MutualInformation, trap: list[MutualInformation]) -> str:
+    """A table of first and last values by layer, below it the ceiling and the trap."""
+    rows = {(row["quantity"], row["layer"], row["epoch"]): row for row in monitor.history.to_rows()}
+    epochs = sorted({epoch for _, _, epoch in rows})
+    first, last = epochs[0], epochs[-1]
+    columns = [f"epoch {first}", f"epoch {last}", "std. error", "null band", "p", f"epoch {first}", f"epoch {last}"]
+    lines = [f"{'bits':<20}{'I(T;Y)':>11}{'usable':>55}", _line("layer", columns)]
+    for layer in monitor.history.layers:
+        start, end = (rows["target", layer, epoch] for epoch in (first, last))
+        usable = [f"{rows['usable', layer, epoch]['mi']:.2f}" for epoch in (first, last)]
+        numbers = _numbers(end["mi"], end["stderr"], end["null_std"], end["p_value"])
+        lines.append(_line(layer, [f"{start['mi']:.2f}", *numbers, *usable]))
+    for name, estimates in (("ceiling I(X;Y)", [ceiling]), ("targets out of step", trap)):
+        means = [fmean(getattr(e, field) for e in estimates) for field in ("mi", "stderr", "null_std", "p_value")]
+        lines.append(_line(name, ["", *_numbers(*means)]))
+    lines += [
+        f"The ceiling by quadrature: {EXACT:.2f} bits. Usable: what a linear decoder gets out on held-out samples.",
+        f"Null band: two standard deviations under permuted targets. Out of step: mean over {len(trap)} shuffles.",
+    ]
     return "\n".join(lines)
+
+
+def _numbers(mi: float, stderr: float, null_std: float, p_value: float) -> list[str]:
+    return [f"{mi:.2f}", f"{stderr:.2f}", f"+-{2 * null_std:.2f}", f"{p_value:.3f}"]
+
+
+def _line(name: str, cells: list[str]) -> str:
+    return f"{name:<20}" + "".join(f"{cell:>11}" for cell in cells)
 
 
 def main(argv: list[str] | None = None) -> MutualInformationMonitor:
