@@ -1,4 +1,4 @@
-"""Every logger for real, offline: a small model trains, and scalars and figures are read back in the logger's format."""
+"""Every logger for real, offline: a model trains, and scalars and figures are read back in the logger's format."""
 
 from __future__ import annotations
 
@@ -286,7 +286,7 @@ class Failing(Kept):
 
 def test_a_failing_logger_is_told_and_the_others_go_on(tmp_path, caplog):
     good = Kept(str(tmp_path / "good"))
-    with pytest.warns(RuntimeWarning, match="OSError while giving mi/curves to Failing: disk full"):
+    with pytest.warns(RuntimeWarning, match="OSError while giving mi/.* to Failing: disk full"):
         fit(tmp_path, Failing(), good)
     assert len(list((tmp_path / "good" / "figures").iterdir())) == 4
     log_figures([Failing(), good], {"mi/curves": a_history().plot()}, 9, None)
