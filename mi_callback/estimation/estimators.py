@@ -6,8 +6,9 @@ Class labels: Ross (2014), doi:10.1371/journal.pone.0087357. Coincident samples:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,32 +56,30 @@ def read_table(
     n = table.n_samples
     psi = np.concatenate([[np.nan], digamma(np.arange(1, n + 2))])
     local = np.empty(n)
-    totals = []
-    unfinished = []
+    totals: list[NDArray[np.float64]] = []
+    beyond: list[_Beyond] = []
     for batch in _batches(n, permutations):
-        if isinstance(target, ScalarTarget):
-            scan, complete = _scalar(table, target, k, psi, batch)
-        elif isinstance(target, LabelTarget):
-            scan, complete = _labels(table, target, k, psi, batch)
-        else:
-            scan, complete = _table(table, target, k, psi, batch)
+        scan = _prepare(table, target, k, psi, batch)
         scanned = np.empty(n) if totals else local
-        pending = np.empty(batch.shape, np.float32)
+        radii = np.empty(batch.shape, np.float32)
+        y_counts = np.empty(batch.shape, np.int32)
         sums = np.empty((-(-n // _CHUNK), len(batch)))
-        run_in_threads(
-            lambda start, stop, scan=scan, scanned=scanned, sums=sums, pending=pending: scan(
-                start, stop, scanned, sums[start // _CHUNK], pending
-            ),
-            n,
-            _CHUNK,
+
+        def task(start: int, stop: int, scan: _Scan = scan, scanned: NDArray[np.float64] = scanned,
+                 sums: NDArray[np.float64] = sums, radii: NDArray[np.float32] = radii,
+                 y_counts: NDArray[np.int32] = y_counts) -> None:  # fmt: skip
+            scan(start, stop, scanned, sums[start // _CHUNK], radii, y_counts)
+
+        run_in_threads(task, n, _CHUNK)
+        which, rows = np.nonzero(radii >= 0)
+        beyond.append(
+            _Beyond(which + sum(map(len, totals)), rows, batch[which, rows], radii[which, rows], y_counts[which, rows])
         )
-        which, rows = np.nonzero(pending >= 0)
-        unfinished.append(complete(which, rows, pending[which, rows]).shifted(sum(map(len, totals))))
         totals.append(sums.sum(axis=0))
     total = np.concatenate(totals)
-    rest = _Unfinished.joined(unfinished)
+    rest = _Beyond.joined(beyond)
     if len(rest.rows):
-        terms = rest.terms(table, target, psi)
+        terms = rest.terms(table, target, k, psi)
         total += np.bincount(rest.which, weights=terms, minlength=len(total))
         local[rest.rows[rest.which == 0]] = terms[rest.which == 0]
     constant = digamma(n)
@@ -88,50 +87,39 @@ def read_table(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Unfinished:
-    """Rows whose radius is known and reaches beyond the table, so that neighbours are still to be counted.
+class _Beyond:
+    """Rows whose radius reaches beyond a table, so that the neighbours within it are still to be counted.
 
     They wait for those of the other permutations: one pass counts for all of them.
 
     Attributes:
         which, rows: shape (r,), permutation and sample.
         partners: shape (r,), the sample that the target comes from.
-        epsilon: shape (r,), radius.
-        joint: shape (r,), samples that coincide on both sides, itself included.
-        neighbors: shape (r,), the number of neighbours k that the radius reaches to.
-        y_counts: shape (r,), neighbours within the radius on the target's side, plus one; 0 where it has a table to count in.
-        y_atoms: shape (r,), samples that coincide on the target's side, itself included.
+        radii: shape (r,), in the unit of the table.
+        y_counts: shape (r,), n_y + 1, or 0 where it is still to be counted.
     """
 
     which: NDArray[np.intp]
     rows: NDArray[np.intp]
-    partners: NDArray[np.integer]
-    epsilon: NDArray[np.float32]
-    joint: NDArray[np.int64]
-    neighbors: NDArray[np.int64]
-    y_counts: NDArray[np.int64]
-    y_atoms: NDArray[np.integer]
-
-    def shifted(self, by: int) -> _Unfinished:
-        """The same, with permutations counted from a later one."""
-        return replace(self, which=self.which + by)
+    partners: NDArray[np.int32]
+    radii: NDArray[np.float32]
+    y_counts: NDArray[np.int32]
 
     @classmethod
-    def joined(cls, parts: list[_Unfinished]) -> _Unfinished:
+    def joined(cls, parts: list[_Beyond]) -> _Beyond:
         """All rows of several."""
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
-    def terms(self, table: NeighborTable, target: Target, psi: NDArray[np.float64]) -> NDArray[np.float64]:
+    def terms(self, table: NeighborTable, target: Target, k: int, psi: NDArray[np.float64]) -> NDArray[np.float64]:
         """Their terms of the estimate."""
-        x_counts = table.count_nearer(self.rows, self.epsilon) + 1
+        x_counts = table.count_nearer(self.rows, self.radii) + 1
         y_counts = self.y_counts
+        neighbors: NDArray[np.integer] | int = k
         if isinstance(target, NeighborTable):
-            y_counts = target.count_nearer(self.partners, self.epsilon, table.unit / target.unit) + 1
-        return np.where(
-            self.epsilon == 0,
-            psi[self.joint] - psi[table.atoms[self.rows]] - psi[self.y_atoms],
-            psi[self.neighbors] - psi[x_counts] - psi[y_counts],
-        )
+            y_counts = target.count_nearer(self.partners, self.radii, table.unit / target.unit) + 1
+        elif isinstance(target, LabelTarget):
+            neighbors = np.minimum(k, y_counts - 1)
+        return psi[neighbors] - psi[x_counts] - psi[y_counts]
 
 
 def _batches(n: int, permutations: Permutations | None) -> Iterator[NDArray[np.int32]]:
@@ -145,121 +133,56 @@ def _batches(n: int, permutations: Permutations | None) -> Iterator[NDArray[np.i
         yield permutations.batch(start, stop)
 
 
-_Scan = Callable[[int, int, NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]], None]
-_Complete = Callable[[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]], _Unfinished]
+class _Scan(Protocol):
+    """Rows start to stop of a table against a batch of permuted targets; what is written is told in ``kernels``."""
+
+    def __call__(
+        self,
+        start: int,
+        stop: int,
+        local: NDArray[np.float64],
+        sums: NDArray[np.float64],
+        radii: NDArray[np.float32],
+        y_counts: NDArray[np.int32],
+        /,
+    ) -> None: ...
 
 
-def _scalar(
-    table: NeighborTable, target: ScalarTarget, k: int, psi: NDArray[np.float64], batch: NDArray[np.int32]
-) -> tuple[_Scan, _Complete]:
-    scaled = target.values * (table.unit / target.unit)
-    line = scaled[target.order]
-    positions = target.positions[batch]
-    values = scaled[batch]
-
-    def scan(
-        start: int, stop: int, local: NDArray[np.float64], sums: NDArray[np.float64], pending: NDArray[np.float32]
-    ) -> None:
-        kernels.scan_scalar(
-            table.indices, table.distances, table.lengths, table.radii, table.atoms, values, positions, line,
-            target.atoms, psi, k, start, stop, local, sums, pending,
-        )  # fmt: skip
-
-    def complete(
-        which: NDArray[np.intp], rows: NDArray[np.intp], bounds: NDArray[np.float32]
-    ) -> _Unfinished:
-        epsilon = np.empty(len(rows), np.float32)
-        nearer = np.empty(len(rows), np.int64)
-        joint = np.empty(len(rows), np.int64)
-        samples = np.empty_like(batch)
-        np.put_along_axis(samples, positions, np.arange(batch.shape[1], dtype=np.int32)[None], axis=1)
-
-        def finish(start: int, stop: int) -> None:
-            kernels.complete_scalar(
-                table.values, table.metric_code, which[start:stop], rows[start:stop], bounds[start:stop], positions,
-                line, samples, k, epsilon[start:stop], nearer[start:stop], joint[start:stop],
-            )  # fmt: skip
-
-        run_in_threads(finish, len(rows), _CHUNK)
-        return _Unfinished(
-            which, rows, batch[which, rows], epsilon, joint, np.full(len(rows), k), nearer + 1,
-            target.atoms[positions[which, rows]],
-        )  # fmt: skip
-
-    return scan, complete
-
-
-def _labels(
-    table: NeighborTable, target: LabelTarget, k: int, psi: NDArray[np.float64], batch: NDArray[np.int32]
-) -> tuple[_Scan, _Complete]:
-    codes = target.codes[batch]
-
-    def scan(
-        start: int, stop: int, local: NDArray[np.float64], sums: NDArray[np.float64], pending: NDArray[np.float32]
-    ) -> None:
-        kernels.scan_labels(
-            table.indices, table.distances, table.lengths, table.radii, table.atoms, codes, target.sizes, psi, k,
-            start, stop, local, sums, pending,
-        )  # fmt: skip
-
-    def complete(
-        which: NDArray[np.intp], rows: NDArray[np.intp], _bounds: NDArray[np.float32]
-    ) -> _Unfinished:
-        epsilon = np.empty(len(rows), np.float32)
-        joint = np.empty(len(rows), np.int64)
-        members = np.argsort(codes, axis=1, kind="stable").astype(np.int32)
+def _prepare(
+    table: NeighborTable, target: Target, k: int, psi: NDArray[np.float64], batch: NDArray[np.int32]
+) -> _Scan:
+    """The scan for a kind of target, with what it needs of a batch of permutations, shape (P, n)."""
+    side = (table.values, table.metric_code, table.indices, table.distances, table.lengths, table.radii, table.atoms,
+            table.first)  # fmt: skip
+    if isinstance(target, LabelTarget):
+        labels = target.codes[batch]
+        members = np.argsort(labels, axis=1, kind="stable").astype(np.int32)
         starts = np.concatenate([[0], np.cumsum(target.sizes)])
-
-        def finish(start: int, stop: int) -> None:
-            kernels.complete_labels(
-                table.values, table.metric_code, which[start:stop], rows[start:stop], codes, members, starts, k,
-                epsilon[start:stop], joint[start:stop],
-            )  # fmt: skip
-
-        run_in_threads(finish, len(rows), _CHUNK)
-        sizes = target.sizes[codes[which, rows]]
-        return _Unfinished(
-            which, rows, batch[which, rows], epsilon, joint, np.minimum(k, sizes - 1), sizes, sizes
-        )  # fmt: skip
-
-    return scan, complete
-
-
-def _table(
-    table: NeighborTable, target: NeighborTable, k: int, psi: NDArray[np.float64], batch: NDArray[np.int32]
-) -> tuple[_Scan, _Complete]:
+        return lambda start, stop, *out: kernels.scan_labels(
+            *side, labels, members, starts, psi, k, start, stop, *out
+        )
+    if isinstance(target, ScalarTarget):
+        line = target.values[target.order] * (table.unit / target.unit)
+        positions = target.positions[batch]
+        samples = _inverted(positions)
+        return lambda start, stop, *out: kernels.scan_scalar(
+            *side, positions, samples, line, target.atoms, psi, k, start, stop, _scratch(table), *out
+        )
+    other = (target.values, target.metric_code, target.indices, target.distances, target.lengths, target.radii,
+             target.atoms, target.first)  # fmt: skip
     ratio = np.float32(table.unit / target.unit)
-    inverses = np.empty_like(batch)
-    np.put_along_axis(inverses, batch, np.arange(batch.shape[1], dtype=np.int32)[None], axis=1)
+    inverses = _inverted(batch)
+    return lambda start, stop, *out: kernels.scan_table(
+        *side, *other, ratio, batch, inverses, psi, k, start, stop, _scratch(table), *out
+    )
 
-    def scan(
-        start: int, stop: int, local: NDArray[np.float64], sums: NDArray[np.float64], pending: NDArray[np.float32]
-    ) -> None:
-        kernels.scan_table(
-            table.indices, table.distances, table.lengths, table.radii, table.atoms,
-            target.indices, target.distances, target.lengths, target.radii, target.atoms,
-            ratio, batch, inverses, psi, k, start, stop, np.full(table.n_samples, np.inf, np.float32), local, sums, pending,
-        )  # fmt: skip
 
-    def complete(
-        which: NDArray[np.intp], rows: NDArray[np.intp], bounds: NDArray[np.float32]
-    ) -> _Unfinished:
-        epsilon = np.empty(len(rows), np.float32)
-        joint = np.empty(len(rows), np.int64)
+def _inverted(permutations: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Inverse of each row, a permutation."""
+    inverses = np.empty_like(permutations)
+    np.put_along_axis(inverses, permutations, np.arange(permutations.shape[1], dtype=np.int32)[None], axis=1)
+    return inverses
 
-        def finish(start: int, stop: int) -> None:
-            kernels.complete_table(
-                table.values, table.metric_code, table.indices, table.distances, table.lengths, table.radii,
-                target.values, target.metric_code, target.indices, target.distances, target.lengths, target.radii,
-                ratio, batch, inverses, which[start:stop], rows[start:stop], bounds[start:stop], k,
-                epsilon[start:stop], joint[start:stop],
-            )  # fmt: skip
 
-        run_in_threads(finish, len(rows), _CHUNK)
-        partners = batch[which, rows]
-        return _Unfinished(
-            which, rows, partners, epsilon, joint, np.full(len(rows), k), np.zeros(len(rows), np.int64),
-            target.atoms[partners],
-        )  # fmt: skip
-
-    return scan, complete
+def _scratch(table: NeighborTable) -> NDArray[np.float32]:
+    return np.full(table.n_samples, np.inf, np.float32)

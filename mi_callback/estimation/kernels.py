@@ -16,9 +16,6 @@ import numpy as np
 from numba import njit
 
 __all__ = [
-    "complete_labels",
-    "complete_scalar",
-    "complete_table",
     "count_listed",
     "count_nearer",
     "distance_rows",
@@ -273,19 +270,21 @@ def restrict_rows(
 
 
 @_compiled
+def _lower_bound_scaled(row, length, ratio, value):
+    """Number of the first ``length`` entries, ascending, that are below a value when multiplied by a ratio."""
+    start = 0
+    while length > 0:
+        half = (length + 1) >> 1
+        start += half * (row[start + half - 1] * ratio < value)
+        length -= half
+    return start
+
+
+@_compiled
 def count_listed(distances, lengths, ratio, rows, epsilon, counts):
     """Count, in each row, the listed neighbours whose distance times ``ratio`` is below a radius."""
     for r in range(rows.size):
-        start, length = 0, lengths[rows[r]]
-        row = distances[rows[r]]
-        while length > 0:
-            half = length >> 1
-            if row[start + half] * ratio < epsilon[r]:
-                start += half + 1
-                length -= half + 1
-            else:
-                length = half
-        counts[r] = start
+        counts[r] = _lower_bound_scaled(distances[rows[r]], lengths[rows[r]], ratio, epsilon[r])
 
 
 @_compiled
@@ -328,189 +327,195 @@ def count_nearer(block, rows, x, slack, metric, ratio, starts, epsilon, counts):
             counts[e] = count - 1
 
 
-# ------------------------------------------------------------------------------------- targets on a line
+# ------------------------------------------------------------------------------------- reading a table
+#
+# Each scan takes rows start to stop through a batch of P permutations and writes
+#
+#     sums      (P,) sum over the finished rows of psi(k) - psi(n_x + 1) - psi(n_y + 1);
+#     local     (n,) the terms of the first permutation;
+#     radii_out (P, n) -1 for a finished row; the radius of one whose k-th neighbour lies beyond a table, so that the
+#               neighbours within the radius are still to be counted;
+#     y_counts  (P, n) n_y + 1 of such a row, 0 if that is to be counted as well.
+#
+# ``scratch`` is (n,) of infinities and left as it was found: it holds the distances of the row at hand. ``first`` names
+# the first of the samples that coincide with each, so that two samples coincide if it is the same.
 
 
 @_compiled
-def _nearer_on_line(line, position, epsilon):
-    """Number of sorted values at a float32 distance below epsilon from the one at a position, itself not counted."""
+def _within_line(line, position, below, above, epsilon):
+    """Number of sorted values, the one at a position included, at a float32 distance below epsilon, walking inwards."""
     value = line[position]
-    farther, length = 0, position
-    while length > 0:
-        half = (length + 1) >> 1
-        farther += half * (np.float32(value - line[farther + half - 1]) >= epsilon)
-        length -= half
-    above = line[position + 1 :]
-    nearer, length = 0, above.size
-    while length > 0:
-        half = (length + 1) >> 1
-        nearer += half * (np.float32(above[nearer + half - 1] - value) < epsilon)
-        length -= half
-    return position - farther + nearer
+    while below + 1 < position and np.float32(value - line[below + 1]) >= epsilon:
+        below += 1
+    while above - 1 > position and np.float32(line[above - 1] - value) >= epsilon:
+        above -= 1
+    return above - below - 1
+
+
+@_compiled
+def _walk_line(x, metric, i, scratch, line, samples, position, best, compute):
+    """Put the k smallest max(dx, dy) of row i into ``best``, walking outwards from a position on the target's line.
+
+    The sides take turns by stretches, which costs fewer wrong guesses of the processor than merging them would.
+
+    Args:
+        best: (k,) infinities, or an upper bound that is known to be reached.
+        compute: whether distances that the row does not list are computed; otherwise they count as infinite.
+
+    Returns:
+        The first places on either side that were not taken in.
+    """
+    n = line.size
+    value = line[position]
+    kth = best[best.size - 1]
+    below, above = position - 1, position + 1
+    walking = True
+    while walking:
+        end = max(below - 16, -1)
+        while below > end:
+            dy = np.float32(value - line[below])
+            if dy >= kth:
+                break
+            dx = scratch[samples[below]]
+            if compute and dx == INF:
+                dx = _distance(x, i, x, samples[below], metric)
+            radius = max(dy, dx)
+            if radius < kth:
+                _insert(best, radius)
+                kth = best[best.size - 1]
+            below -= 1
+        walking = below == end and below >= 0
+        end = min(above + 16, n)
+        while above < end:
+            dy = np.float32(line[above] - value)
+            if dy >= kth:
+                break
+            dx = scratch[samples[above]]
+            if compute and dx == INF:
+                dx = _distance(x, i, x, samples[above], metric)
+            radius = max(dy, dx)
+            if radius < kth:
+                _insert(best, radius)
+                kth = best[best.size - 1]
+            above += 1
+        walking |= above == end and above < n
+    return below, above
 
 
 @_compiled
 def scan_scalar(
-    indices, distances, lengths, radii, atoms, targets, positions, line, line_atoms, psi, k,
-    start, stop, local, sums, pending,
+    x, metric, indices, distances, lengths, radii, atoms, first,
+    positions, samples, line, line_atoms, psi, k, start, stop, scratch, local, sums, radii_out, y_counts,
 ):  # fmt: skip
-    """KSG for rows start to stop against permuted values on a line.
+    """KSG against values on a line.
 
     Args:
-        indices, distances, lengths, radii: neighbour table.
-        atoms: (n,) number of samples that coincide with each, itself included.
-        targets: (P, n) permuted target values.
-        positions: (P, n) positions of those values in ``line``.
+        x, metric, indices, distances, lengths, radii, atoms, first: neighbour table.
+        positions: (P, n) place on the line of each sample's permuted target.
+        samples: (P, n) the sample at each place.
         line: (n,) sorted target values.
-        line_atoms: (n,) number of equal values at each position.
-        psi: digamma of 0 to n.
+        line_atoms: (n,) number of equal values at each place.
+        psi: digamma of 0 to n + 1.
         k: number of neighbours.
-        start, stop: rows.
-        local: (n,) written for the first permutation: psi(k) - psi(n_x + 1) - psi(n_y + 1).
-        sums: (P,) the same, summed over the finished rows.
-        pending: (P, n) written: the radius found for an unfinished row, -1 for a finished one.
-    """
-    best = np.empty(k, np.float32)
-    for p in range(targets.shape[0]):
-        target = targets[p]
-        total = 0.0
-        for i in range(start, stop):
-            value = target[i]
-            best[:] = INF
-            kth = INF
-            length = lengths[i]
-            row, row_indices = distances[i, :length], indices[i, :length]
-            c = length
-            for at in range(length):
-                if row[at] >= kth:
-                    c = at
-                    break
-                radius = max(row[at], np.float32(abs(target[row_indices[at]] - value)))
-                if radius < kth:
-                    _insert(best, radius)
-                    kth = best[k - 1]
-            if (c == length and kth > radii[i]) or (kth == 0 and atoms[i] > length):
-                pending[p, i] = kth
-                continue
-            pending[p, i] = -1
-            position = positions[p, i]
-            if kth == 0:
-                joint = 1
-                for c in range(length):
-                    if distances[i, c] > 0:
-                        break
-                    joint += target[indices[i, c]] == value
-                term = psi[joint] - psi[atoms[i]] - psi[line_atoms[position]]
-            else:
-                while c > 0 and distances[i, c - 1] >= kth:
-                    c -= 1
-                term = psi[k] - psi[c + 1] - psi[_nearer_on_line(line, position, kth) + 1]
-            total += term
-            if p == 0:
-                local[i] = term
-        sums[p] = total
-
-
-@_compiled
-def complete_scalar(x, metric, which, rows, bounds, positions, line, samples, k, epsilon, nearer, joint):
-    """Finish rows whose k-th neighbour lies beyond the table, by walking outwards on the target's line.
-
-    Args:
-        x: (n, d) values behind the table.
-        metric: EUCLIDEAN or CHEBYSHEV.
-        which, rows: (r,) permutation and sample.
-        bounds: (r,) upper bounds on the radius.
-        positions: (P, n) position on the line of each sample's permuted target.
-        line: (n,) sorted target values.
-        samples: (P, n) the sample at each position.
-        k: number of neighbours.
-        epsilon, nearer, joint: (r,) written: the radius, the number of targets strictly nearer, and, for a radius of
-            zero, the number of samples that coincide on both sides, itself included.
+        start, stop, scratch, local, sums, radii_out, y_counts: see above.
     """
     n = line.size
     best = np.empty(k, np.float32)
-    for r in range(rows.size):
-        i = rows[r]
-        position = positions[which[r], i]
-        at_position = samples[which[r]]
-        value = line[position]
-        best[:] = np.nextafter(bounds[r], INF)
-        below, above = position - 1, position + 1
-        while below >= 0 or above < n:
-            dy_below = np.float32(value - line[below]) if below >= 0 else INF
-            dy_above = np.float32(line[above] - value) if above < n else INF
-            if dy_below <= dy_above:
-                dy, j = dy_below, at_position[below]
-                below -= 1
+    sums[:] = 0.0
+    for i in range(start, stop):
+        row, row_indices = distances[i, : lengths[i]], indices[i, : lengths[i]]
+        for c in range(row.size):
+            scratch[row_indices[c]] = row[c]
+        for p in range(positions.shape[0]):
+            position = positions[p, i]
+            best[:] = INF
+            below, above = _walk_line(x, metric, i, scratch, line, samples[p], position, best, False)
+            kth = best[k - 1]
+            if kth > radii[i] or (kth == 0 and atoms[i] > row.size):
+                best[:] = np.nextafter(kth, INF)
+                below, above = _walk_line(x, metric, i, scratch, line, samples[p], position, best, True)
+                kth = best[k - 1]
+            if kth == 0:
+                joint = 1
+                for side in (-1, 1):
+                    at = position + side
+                    while 0 <= at < n and line[at] == line[position]:
+                        joint += first[samples[p, at]] == first[i]
+                        at += side
+                term = psi[joint] - psi[atoms[i]] - psi[line_atoms[position]]
             else:
-                dy, j = dy_above, at_position[above]
-                above += 1
-            if dy >= best[k - 1]:
-                break
-            radius = max(dy, _distance(x, i, x, j, metric))
-            if radius < best[k - 1]:
-                _insert(best, radius)
-        kth = best[k - 1]
-        coincident = 1
-        if kth == 0:
-            for side in (-1, 1):
-                at = position + side
-                while 0 <= at < n and np.float32(abs(line[at] - value)) == 0:
-                    coincident += _distance(x, i, x, at_position[at], metric) == 0
-                    at += side
-        epsilon[r] = kth
-        nearer[r] = _nearer_on_line(line, position, kth)
-        joint[r] = coincident
-
-
-# ------------------------------------------------------------------------------------------ class labels
+                y_count = _within_line(line, position, below, above, kth)
+                if kth > radii[i]:
+                    radii_out[p, i] = kth
+                    y_counts[p, i] = y_count
+                    continue
+                term = psi[k] - psi[_lower_bound(row, row.size, kth) + 1] - psi[y_count]
+            radii_out[p, i] = -1
+            sums[p] += term
+            if p == 0:
+                local[i] = term
+        for c in range(row.size):
+            scratch[row_indices[c]] = INF
 
 
 @_compiled
 def scan_labels(
-    indices, distances, lengths, radii, atoms, labels, sizes, psi, k, start, stop, local, sums, pending
+    x, metric, indices, distances, lengths, radii, atoms, first,
+    labels, members, starts, psi, k, start, stop, local, sums, radii_out, y_counts,
 ):  # fmt: skip
-    """Ross (2014) for rows start to stop against permuted class labels; arguments as for ``scan_scalar``.
+    """Ross (2014) against class labels.
 
     Args:
+        x, metric, indices, distances, lengths, radii, atoms, first: neighbour table.
         labels: (P, n) permuted class codes.
-        sizes: (classes,) members of each class, at least 2.
+        members: (P, n) samples in order of their permuted class; class c holds ``members[p, starts[c]:starts[c + 1]]``,
+            two samples at least.
+        starts: (classes + 1,) see ``members``.
+        psi: digamma of 0 to n + 1.
+        k: number of neighbours; a class of m <= k members uses m - 1.
+        start, stop, local, sums, radii_out, y_counts: see above.
     """
+    best = np.empty(k, np.float32)
     for p in range(labels.shape[0]):
         label = labels[p]
         total = 0.0
         for i in range(start, stop):
             own = label[i]
-            size = sizes[own]
-            wanted = min(k, size - 1)
+            own_members = members[p, starts[own] : starts[own + 1]]
+            wanted = min(k, own_members.size - 1)
+            row, row_indices = distances[i, : lengths[i]], indices[i, : lengths[i]]
             found = 0
-            length = lengths[i]
-            row_indices = indices[i, :length]
-            c = length
-            for at in range(length):
+            c = row.size
+            for at in range(row.size):
                 found += label[row_indices[at]] == own
                 if found == wanted:
                     c = at
                     break
-            if c == length:
-                pending[p, i] = INF
-                continue
-            kth = distances[i, c]
-            if kth > radii[i] or (kth == 0 and atoms[i] > length):
-                pending[p, i] = INF
-                continue
-            pending[p, i] = -1
-            if kth == 0:
-                joint = 1
-                for c in range(length):
-                    if distances[i, c] > 0:
-                        break
-                    joint += label[indices[i, c]] == own
-                term = psi[joint] - psi[atoms[i]] - psi[size]
+            if c < row.size:
+                kth = row[c]
             else:
-                while c > 0 and distances[i, c - 1] >= kth:
+                best[:] = INF
+                for m in range(own_members.size):
+                    if own_members[m] != i:
+                        radius = _distance(x, i, x, own_members[m], metric)
+                        if radius < best[k - 1]:
+                            _insert(best, radius)
+                kth = best[wanted - 1]
+            if kth == 0:
+                joint = 0
+                for m in range(own_members.size):
+                    joint += first[own_members[m]] == first[i]
+                term = psi[joint] - psi[atoms[i]] - psi[own_members.size]
+            elif kth > radii[i]:
+                radii_out[p, i] = kth
+                y_counts[p, i] = own_members.size
+                continue
+            else:
+                c = min(c, row.size)
+                while c > 0 and row[c - 1] >= kth:
                     c -= 1
-                term = psi[wanted] - psi[c + 1] - psi[size]
+                term = psi[wanted] - psi[c + 1] - psi[own_members.size]
+            radii_out[p, i] = -1
             total += term
             if p == 0:
                 local[i] = term
@@ -518,149 +523,115 @@ def scan_labels(
 
 
 @_compiled
-def complete_labels(x, metric, which, rows, labels, members, starts, k, epsilon, joint):
-    """Finish rows whose k-th neighbour of the same class lies beyond the table, by visiting the class.
+def _complete_pair(
+    x, metric, row, row_indices, radius_x, y, y_metric, y_row, y_row_indices, radius_y,
+    ratio, permutation, inverse, i, scratch, best,
+):  # fmt: skip
+    """Put the k smallest max(dx, dy) into ``best``, which holds an upper bound, whatever the rows list.
 
-    Args:
-        x: (n, d) values behind the table.
-        metric: EUCLIDEAN or CHEBYSHEV.
-        which, rows: (r,) permutation and sample.
-        labels: (P, n) permuted class codes.
-        members: (P, n) samples in order of their permuted class; class c holds ``members[p, starts[c]:starts[c + 1]]``.
-        starts: (classes + 1,) see ``members``.
-        k: number of neighbours.
-        epsilon, joint: (r,) written: the radius, and the number of coincident samples of the class, itself included.
+    A candidate below the bound is in a row whose radius the bound does not pass; past both radii all samples are tried.
     """
-    best = np.empty(k, np.float32)
-    for r in range(rows.size):
-        i = rows[r]
-        label = labels[which[r], i]
-        first, last = starts[label], starts[label + 1]
-        best[:] = INF
-        coincident = 0
-        for m in range(first, last):
-            j = members[which[r], m]
-            radius = _distance(x, i, x, j, metric)
-            coincident += radius == 0
-            if j != i and radius < best[k - 1]:
+    k = best.size
+    partner = permutation[i]
+    bound = best[k - 1]
+    if bound <= radius_y:
+        for at in range(y_row.size):
+            dy = y_row[at] * ratio
+            if dy >= best[k - 1]:
+                break
+            j = inverse[y_row_indices[at]]
+            dx = scratch[j]
+            if dx == INF:
+                dx = _distance(x, i, x, j, metric)
+            if max(dx, dy) < best[k - 1]:
+                _insert(best, max(dx, dy))
+    elif bound <= radius_x:
+        for at in range(row.size):
+            if row[at] >= best[k - 1]:
+                break
+            radius = max(row[at], _distance(y, partner, y, permutation[row_indices[at]], y_metric) * ratio)
+            if radius < best[k - 1]:
                 _insert(best, radius)
-        epsilon[r] = best[min(k, last - first - 1) - 1]
-        joint[r] = coincident
-
-
-# ------------------------------------------------------------------------------------- targets with a table
+    else:
+        for j in range(x.shape[0]):
+            dx = scratch[j]
+            if j == i or (dx != INF and dx >= best[k - 1]):
+                continue
+            dy = _distance(y, partner, y, permutation[j], y_metric) * ratio
+            if dy < best[k - 1]:
+                radius = max(dy, _distance(x, i, x, j, metric))
+                if radius < best[k - 1]:
+                    _insert(best, radius)
 
 
 @_compiled
 def scan_table(
-    indices, distances, lengths, radii, atoms,
-    y_indices, y_distances, y_lengths, y_radii, y_atoms,
-    ratio, permutations, inverses, psi, k, start, stop, scratch, local, sums, pending,
+    x, metric, indices, distances, lengths, radii, atoms, first,
+    y, y_metric, y_indices, y_distances, y_lengths, y_radii, y_atoms, y_first,
+    ratio, permutations, inverses, psi, k, start, stop, scratch, local, sums, radii_out, y_counts,
 ):  # fmt: skip
-    """KSG for rows start to stop by intersecting each row with the permuted partner's row of the target's table.
+    """KSG by intersecting each row with the permuted partner's row of the target's table.
 
     Args:
+        x, metric, indices, distances, lengths, radii, atoms, first: neighbour table.
+        y, y_metric, y_indices, y_distances, y_lengths, y_radii, y_atoms, y_first: the target's table.
         ratio: unit of the table over unit of the target's: turns the target's distances into the table's.
         permutations, inverses: (P, n) which target goes with a sample, and which sample with a target.
-        scratch: (n,) of infinities, left as it was found: the distances of the row at hand.
+        psi: digamma of 0 to n + 1.
+        k: number of neighbours.
+        start, stop, scratch, local, sums, radii_out, y_counts: see above.
     """
     best = np.empty(k, np.float32)
-    for p in range(sums.size):
-        sums[p] = 0.0
+    sums[:] = 0.0
     for i in range(start, stop):
-        length = lengths[i]
-        for c in range(length):
-            scratch[indices[i, c]] = distances[i, c]
+        row, row_indices = distances[i, : lengths[i]], indices[i, : lengths[i]]
+        for c in range(row.size):
+            scratch[row_indices[c]] = row[c]
         for p in range(permutations.shape[0]):
             partner = permutations[p, i]
             inverse = inverses[p]
-            best[:] = INF
-            kth = INF
             y_length = y_lengths[partner]
             y_row, y_row_indices = y_distances[partner, :y_length], y_indices[partner, :y_length]
-            c = y_length
+            y_radius = y_radii[partner] * ratio
+            best[:] = INF
+            kth = INF
             for at in range(y_length):
                 dy = y_row[at] * ratio
                 if dy >= kth:
-                    c = at
                     break
                 radius = max(dy, scratch[inverse[y_row_indices[at]]])
                 if radius < kth:
                     _insert(best, radius)
                     kth = best[k - 1]
-            if kth > radii[i] or (c == y_length and kth > y_radii[partner] * ratio):
-                pending[p, i] = kth
-                continue
-            pending[p, i] = -1
+            if kth > radii[i] or kth > y_radius:
+                best[:] = np.nextafter(kth, INF)
+                _complete_pair(
+                    x, metric, row, row_indices, radii[i], y, y_metric, y_row, y_row_indices, y_radius,
+                    ratio, permutations[p], inverse, i, scratch, best,
+                )  # fmt: skip
+                kth = best[k - 1]
             if kth == 0:
-                if atoms[i] > length or y_atoms[partner] > y_length:
-                    pending[p, i] = kth
-                    continue
-                joint = 1
-                for c in range(y_length):
-                    if y_distances[partner, c] > 0:
-                        break
-                    joint += scratch[inverse[y_indices[partner, c]]] == 0
+                joint = 0
+                if y_atoms[partner] <= y_length:
+                    joint = 1
+                    for at in range(y_atoms[partner] - 1):
+                        joint += first[inverse[y_row_indices[at]]] == first[i]
+                else:
+                    for j in range(first.size):
+                        joint += first[j] == first[i] and y_first[permutations[p, j]] == y_first[partner]
                 term = psi[joint] - psi[atoms[i]] - psi[y_atoms[partner]]
             else:
-                while c > 0 and y_distances[partner, c - 1] * ratio >= kth:
-                    c -= 1
-                term = psi[k] - psi[_lower_bound(distances[i], length, kth) + 1] - psi[c + 1]
+                y_count = 0
+                if kth <= y_radius:
+                    y_count = _lower_bound_scaled(y_row, y_length, ratio, kth) + 1
+                if kth > radii[i] or y_count == 0:
+                    radii_out[p, i] = kth
+                    y_counts[p, i] = y_count
+                    continue
+                term = psi[k] - psi[_lower_bound(row, row.size, kth) + 1] - psi[y_count]
+            radii_out[p, i] = -1
             sums[p] += term
             if p == 0:
                 local[i] = term
-        for c in range(length):
-            scratch[indices[i, c]] = INF
-
-
-@_compiled
-def complete_table(
-    x, x_metric, indices, distances, lengths, radii,
-    y, y_metric, y_indices, y_distances, y_lengths, y_radii,
-    ratio, permutations, inverses, which, rows, bounds, k, epsilon, joint,
-):  # fmt: skip
-    """Finish rows whose k-th neighbour lies beyond one of the tables; arguments as for the other kernels.
-
-    A candidate within the bound is listed on at least one side unless the bound passes both radii. So the listed ones are
-    walked with the other side's distance computed, each counted on one side only; past both radii all are tried.
-    """
-    n = x.shape[0]
-    best = np.empty(k, np.float32)
-    for r in range(rows.size):
-        i = rows[r]
-        permutation, inverse = permutations[which[r]], inverses[which[r]]
-        partner = permutation[i]
-        beyond = np.nextafter(bounds[r], INF)
-        best[:] = beyond
-        if bounds[r] == 0 or (beyond > radii[i] and beyond > y_radii[partner] * ratio):
-            coincident = 1
-            for j in range(n):
-                if j == i:
-                    continue
-                dx = _distance(x, i, x, j, x_metric)
-                if dx < best[k - 1] or dx == 0:
-                    radius = max(dx, _distance(y, partner, y, permutation[j], y_metric) * ratio)
-                    coincident += radius == 0
-                    if radius < best[k - 1]:
-                        _insert(best, radius)
-        else:
-            coincident = 1
-            # Rows list every sample nearer than their radius: those are counted on the x side, the rest on the y side.
-            for c in range(lengths[i]):
-                dx = distances[i, c]
-                if dx >= best[k - 1] or dx >= radii[i]:
-                    break
-                radius = max(dx, _distance(y, partner, y, permutation[indices[i, c]], y_metric) * ratio)
-                coincident += radius == 0
-                if radius < best[k - 1]:
-                    _insert(best, radius)
-            if best[k - 1] > radii[i]:
-                for c in range(y_lengths[partner]):
-                    dy = y_distances[partner, c] * ratio
-                    if dy >= best[k - 1]:
-                        break
-                    dx = _distance(x, i, x, inverse[y_indices[partner, c]], x_metric)
-                    if dx >= radii[i] and max(dx, dy) < best[k - 1]:
-                        _insert(best, max(dx, dy))
-        epsilon[r] = best[k - 1]
-        joint[r] = coincident
+        for c in range(row.size):
+            scratch[row_indices[c]] = INF
