@@ -20,8 +20,9 @@ _SIGNIFICANT = 2.0  # standard errors, where one comparison is made
 _NEAR_LIMIT = math.log(2)  # nats
 _FAR_NEIGHBOUR = 1 / 3  # (k/n)^(1/id): how far the k-th neighbour is, as a share of the cloud's width
 _DRIFT = 0.24  # nats between n/2 and n; one-dimensional cases with n = 350 stay below at errors up to .25 bits
-_RELATIVE_DRIFT = 0.1
+_RELATIVE_DRIFT = 0.12
 _MIXTURE_DRIFT = 0.15  # nats; measured on Gaussian layers of 1 to 64 units, larger errors than .4 bits lie above
+_NEGLIGIBLE = 0.03  # nats
 _DEAD_SHARE = 0.1
 _DISAGREEMENT = 0.1  # nats, and a tenth of the larger value: what spaces differ by where all of them are right
 
@@ -94,7 +95,8 @@ def flags_from_bound(estimate: MutualInformation, bound: float, bound_stderr: fl
     """
     own = 0.0 if math.isnan(estimate.stderr) else estimate.stderr
     gap = bound - estimate.mi
-    return (Flag.BELOW_USABLE,) if gap > _SIGNIFICANT * math.hypot(own, bound_stderr) and gap > 0.05 * bound else ()
+    allowed = max(_SIGNIFICANT * math.hypot(own, bound_stderr), 0.05 * bound, _NEGLIGIBLE * per_nat(estimate.unit))
+    return (Flag.BELOW_USABLE,) if gap > allowed else ()
 
 
 def flags_from_samples(

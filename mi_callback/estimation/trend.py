@@ -34,7 +34,8 @@ class Curve:
         """How far the end lies below the highest point before it, and the standard error of that.
 
         The mean of up to three neighbouring epochs is taken at either place: the highest of many noisy values lies
-        above the truth, and would see a fall in every flat curve.
+        above the truth, and would see a fall in every flat curve. All epochs are measured on the same samples, so their
+        errors go together: the larger of the two is taken for the error of the difference, not the sum of squares.
         """
         present = np.isfinite(self.values)
         values = self.values[present]
@@ -45,7 +46,7 @@ class Curve:
         means = np.convolve(values, np.full(width, 1 / width), mode="valid")
         errors = np.sqrt(np.convolve(stderr**2, np.full(width, 1 / width), mode="valid"))  # the same samples: no gain
         peak = int(means.argmax())
-        return float(means[peak] - means[-1]), math.hypot(float(errors[peak]), float(errors[-1]))
+        return float(means[peak] - means[-1]), max(float(errors[peak]), float(errors[-1]))
 
 
 @dataclass(frozen=True, slots=True)

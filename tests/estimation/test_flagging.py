@@ -55,7 +55,7 @@ LIMIT = ksg_limit(1000, 3) / math.log(2)
         (but(intrinsic_dim=math.nan), Flag.DIMENSION, False),
         (but(half=0.8), Flag.DRIFT, True),
         (but(half=0.8, stderr=0.2), Flag.DRIFT, False),
-        (but(half=0.93), Flag.DRIFT, False),
+        (but(half=0.91), Flag.DRIFT, False),
         (but(raw=3.3, half=3.0, stderr=0.1), Flag.DRIFT, False),
         (but(raw=5.7, half=4.8, stderr=0.1), Flag.DRIFT, True),
         (but(p_value=0.3), Flag.WITHIN_NULL, True),
