@@ -54,7 +54,7 @@ def log_figures(
                     on_failure(f"giving {tag} to {names[0]}", error)
 
 
-def file_name(tag: str, step: int) -> str:
+def _file_name(tag: str, step: int) -> str:
     """Name of a figure's file: flat, and in the order of steps when sorted by name."""
     return f"{tag.replace('/', '_')}_step_{step:08d}.png"
 
@@ -76,7 +76,7 @@ def _comet(logger: Any, tag: str, figure: Figure, step: int) -> None:
 
 
 def _dvclive(logger: Any, tag: str, figure: Figure, step: int) -> None:
-    logger.experiment.log_image(file_name(tag, step), figure)
+    logger.experiment.log_image(_file_name(tag, step), figure)
 
 
 def _save_png(logger: Any, tag: str, figure: Figure, step: int, fallback_dir: str | Path | None) -> None:
@@ -84,7 +84,7 @@ def _save_png(logger: Any, tag: str, figure: Figure, step: int, fallback_dir: st
     folder = next((Path(f) for f in folders if isinstance(f, str | Path)), None)
     if folder is None:
         return
-    path = folder / "figures" / file_name(tag, step)
+    path = folder / "figures" / _file_name(tag, step)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
