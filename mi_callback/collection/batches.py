@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mi_callback.collection.errors import CollectionError
 
-__all__ = ["BatchFn", "Split", "call_model", "describe", "first_tensor", "rows_of", "split_batch"]
+__all__ = ["BatchFn", "Split", "at_full_precision", "call_model", "describe", "first_tensor", "rows_of", "split_batch"]
 
 BatchFn = Callable[[Any], Sequence[Any]]
 
@@ -70,6 +70,28 @@ def split_batch(batch: Any, batch_fn: BatchFn | None) -> Split:
                 "Use batch_fn to pick what belongs together."
             )
     return Split(inputs, measured, targets, size)
+
+
+def at_full_precision(split: Split, batch: Any, batch_fn: BatchFn | None) -> Split:
+    """X and Y as the data set gave them, where a half precision of the trainer has only rounded them.
+
+    Rounding a continuous Y to eight bits makes ties that were never in the data. The model still gets what it gets in
+    training.
+
+    Args:
+        split: the batch as the model gets it.
+        batch: the batch as the loader gave it.
+        batch_fn: the user's way to take a batch apart.
+    """
+    if not (_is_half(split.measured) or _is_half(split.targets)):
+        return split
+    try:
+        given = split_batch(batch, batch_fn)
+    except Exception:  # a batch_fn that needs the batch on the device, say: the rounded values will do
+        return split
+    return replace(
+        split, measured=_finer(split.measured, given.measured), targets=_finer(split.targets, given.targets)
+    )
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
@@ -175,6 +197,17 @@ def _understand(batch: Any) -> tuple[Any, Any]:
         f"{', '.join(_TARGET_KEYS)}; got {describe(batch)}. Say what is what with batch_fn=lambda batch: (inputs, "
         "targets)."
     )
+
+
+def _is_half(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+
+
+def _finer(seen: Any, given: Any) -> Any:
+    """``given`` if ``seen`` is the same, rounded; else what hooks have made of it."""
+    if _is_half(seen) and isinstance(given, Tensor) and given.shape == seen.shape and given.is_floating_point():
+        return given if torch.equal(given.to(seen.dtype), seen.to(given.device)) else seen
+    return seen
 
 
 def _size(value: Any, name: str) -> int:

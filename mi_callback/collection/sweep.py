@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mi_callback.collection.batches import BatchFn, Split, call_model, describe, rows_of, split_batch
+from mi_callback.collection.batches import (
+    BatchFn,
+    Split,
+    at_full_precision,
+    call_model,
+    describe,
+    rows_of,
+    split_batch,
+)
 from mi_callback.collection.errors import CollectionError
 from mi_callback.collection.isolation import frozen, seeded
 from mi_callback.collection.layers import Layer
@@ -91,12 +99,12 @@ def sweep(
         n = 0
         with recorder.attached():
             for i, batch in enumerate(source.batches, start=1):
-                raw = _with_precision(trainer, batch)
-                split = split_batch(_to_device(trainer, pl_module, raw), batch_fn)
+                split = split_batch(_as_in_training(trainer, pl_module, batch), batch_fn)
                 if split.size:
                     size = split.size if source.n_samples is None else min(split.size, source.n_samples - n)
                     recorder.start(n, split.size, size)
                     _forward(trainer, pl_module, split, recorder)
+                    split = at_full_precision(split, batch, batch_fn)
                     if with_inputs:
                         inputs.write(n, rows_of(split.measured, split.size)[:size])
                     if with_targets and split.targets is not None:
@@ -113,13 +121,9 @@ def sweep(
     return Collected(inputs.finish(n), targets.finish(n), arrays, failures, n, positions)
 
 
-def _with_precision(trainer: Trainer, batch: Any) -> Any:
-    return trainer.precision_plugin.convert_input(batch)
-
-
-def _to_device(trainer: Trainer, pl_module: LightningModule, batch: Any) -> Any:
-    """A batch through the hooks of module and data module to the device, as in training."""
-    batch = pl_module._on_before_batch_transfer(batch, dataloader_idx=0)
+def _as_in_training(trainer: Trainer, pl_module: LightningModule, batch: Any) -> Any:
+    """A batch through the trainer's precision and the hooks of module and data module to the device."""
+    batch = pl_module._on_before_batch_transfer(trainer.precision_plugin.convert_input(batch), dataloader_idx=0)
     return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
 
 

@@ -224,3 +224,46 @@ def test_max_samples_and_progress(tmp_path):
     assert seen.n_samples == 25
     assert calls == [(16, 25), (25, 25)]
     assert len(seen.layers["net.1"]) == 25
+
+
+def test_the_trainers_own_loader_and_hooks_are_not_used(tmp_path):
+    """Hooks are there during the sweep only, and the loader of training is never iterated."""
+    data = loader()
+    model = Net()
+
+    class Count(lightning.Callback):
+        hooks, iterated = -1, 0
+
+        def on_train_epoch_end(self, trainer, pl_module):
+            iterate = type(data).__iter__
+            type(data).__iter__ = lambda self: setattr(Count, "iterated", Count.iterated + (self is data)) or iterate(
+                self
+            )
+            try:
+                sweep(trainer, pl_module, select_layers(pl_module, None))
+            finally:
+                type(data).__iter__ = iterate
+            Count.hooks = sum(len(module._forward_hooks) for module in pl_module.modules())
+
+    trainer(tmp_path, Count()).fit(model, data)
+    assert (Count.hooks, Count.iterated) == (0, 0)
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed", "64-true"])
+def test_x_and_y_are_not_rounded(tmp_path, precision):
+    """Half precisions round what the model gets; X and Y are measured as the data set has them."""
+    seen = collect(tmp_path, Net(), loader(), precision=precision)
+    x, y = pairs()
+    np.testing.assert_array_equal(seen.inputs, x)
+    np.testing.assert_array_equal(seen.targets, y)
+
+
+class Doubling(Net):
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return [2 * batch[0], batch[1]]
+
+
+def test_what_a_hook_made_is_measured_as_it_is(tmp_path):
+    seen = collect(tmp_path, Doubling(), loader(), precision="bf16-true")
+    np.testing.assert_array_equal(seen.inputs, 2 * pairs()[0].bfloat16().float())
+    np.testing.assert_array_equal(seen.targets, pairs()[1])
