@@ -22,7 +22,7 @@ from mi_callback.estimation.targets import LabelTarget, ScalarTarget, Target
 
 __all__ = ["Reading", "read_table"]
 
-_BATCH = 32  # permutations at once: bounds memory and keeps a row chunk in cache
+_BATCH = 51  # permutations at once: bounds memory and keeps a row chunk in cache
 _CHUNK = 256  # rows a task; also the grouping of sums, so that they do not depend on the number of threads
 
 

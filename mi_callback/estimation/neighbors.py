@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,8 +17,7 @@ __all__ = ["Metric", "NeighborTable", "balance_rank", "default_width"]
 
 Metric = Literal["euclidean", "chebyshev"]
 
-_BLOCK_BYTES = 2**26  # distances held at once
-_CHUNK = 128  # rows a task
+_CHUNK = 128  # rows a task: their distances to all samples are held at once, in each thread
 _FEW_FEATURES = 4  # up to here differences are as quick as a matrix product, and exact
 _FLOAT64_FEATURES = 16  # up to here values are kept in float64: features on unlike scales would lose digits
 _PROBES = 256  # distances looked at to guess a row's radius
@@ -173,17 +171,16 @@ class NeighborTable:
             starts = np.append(starts, len(order))
             sorted_epsilon = epsilon[wanted][order]
             found = np.empty(len(order), np.int64)
-            for at, block, slack in self._blocks(distinct):
+            values = self.values.astype(np.float32, copy=False)
 
-                def count(start: int, stop: int, at: int = at, block: NDArray[np.float32] = block,
-                          slack: NDArray[np.float32] = slack) -> None:  # fmt: skip
-                    kernels.count_nearer(
-                        block[start:stop], distinct[at + start : at + stop], self.values,
-                        np.append(slack[start:stop], slack[-1]), self.metric_code, single,
-                        starts[at + start : at + stop + 1], sorted_epsilon, found,
-                    )  # fmt: skip
+            def count(start: int, stop: int) -> None:
+                block, slack = self._distances(distinct[start:stop], values)
+                kernels.count_nearer(
+                    block, distinct[start:stop], self.values, slack, self.metric_code, single,
+                    starts[start : stop + 1], sorted_epsilon, found,
+                )  # fmt: skip
 
-                run_in_threads(count, len(block), _CHUNK)
+            run_in_threads(count, len(distinct), _CHUNK)
             counts[wanted[order]] = found
         return counts
 
@@ -206,17 +203,17 @@ class NeighborTable:
         probe = np.linspace(0, n - 1, probes).astype(np.int64)
         expected = (width + 1) * probes / n
         rank = math.ceil(expected + 1.5 * math.sqrt(expected))
-        for at, block, slack in self._blocks(np.arange(n)):
+        values = self.values.astype(np.float32, copy=False)
 
-            def select(start: int, stop: int, at: int = at, block: NDArray[np.float32] = block,
-                       slack: NDArray[np.float32] = slack) -> None:  # fmt: skip
-                kernels.select_neighbors(
-                    block[start:stop], np.arange(at + start, at + stop), self.values,
-                    np.append(slack[start:stop], slack[-1]), self.metric_code, probe, rank, self.indices,
-                    self.distances, self.lengths, self.radii, self.farthest, self.atoms, self.first,
-                )  # fmt: skip
+        def select(start: int, stop: int) -> None:
+            rows = np.arange(start, stop)
+            block, slack = self._distances(rows, values)
+            kernels.select_neighbors(
+                block, rows, self.values, slack, self.metric_code, probe, rank, self.indices, self.distances,
+                self.lengths, self.radii, self.farthest, self.atoms, self.first,
+            )  # fmt: skip
 
-            run_in_threads(select, len(block), _CHUNK)
+        run_in_threads(select, n, _CHUNK)
 
     def _fill_from_line(self) -> None:
         order = np.argsort(self.values[:, 0], kind="stable").astype(np.int32)
@@ -233,31 +230,29 @@ class NeighborTable:
         self.atoms[:] = sizes[group]
         self.first[:] = first[group]
 
-    def _blocks(self, rows: NDArray[np.integer]) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
-        """Approximate distances (Euclidean: squared) of blocks of rows to all samples, and bounds on their error.
+    def _distances(
+        self, rows: NDArray[np.integer], single: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Approximate distances (Euclidean: squared) of some rows to all samples, and bounds on their error.
 
-        Yields:
-            Position of the block's first row in ``rows``; shape (B, n) distances; shape (B + 1,) absolute error bounds of
-            the rows and, last, the bound relative to the distance.
+        Called in worker threads, each with a matrix product of its own: that spares them waiting for one another.
+
+        Args:
+            rows: shape (B,), samples.
+            single: shape (n, d), the values as float32.
+
+        Returns:
+            Shape (B, n) distances; shape (B + 1,) absolute error bounds of the rows and, last, the bound relative to the
+            distance.
         """
         n, d = self.values.shape
-        size = max(1, _BLOCK_BYTES // (4 * n))
+        block = np.empty((len(rows), n), np.float32)
         if self.metric == "chebyshev" or d <= _FEW_FEATURES:
-            for at in range(0, len(rows), size):
-                chosen = rows[at : at + size]
-                block = np.empty((len(chosen), n), np.float32)
-                run_in_threads(
-                    lambda start, stop, chosen=chosen, block=block: kernels.distance_rows(
-                        self.values, chosen[start:stop], self.metric_code, block[start:stop]
-                    ),
-                    len(chosen),
-                    _CHUNK,
-                )
-                yield at, block, np.append(np.zeros(len(chosen)), 1e-6).astype(np.float32)
-            return
-        single = self.values.astype(np.float32, copy=False)
-        unit = 2e-6 * max(1.0, math.sqrt(d) / 16)  # rounding of |a|^2 + |b|^2 - 2ab, relative to |a|^2 + |a - b|^2
-        for at in range(0, len(rows), size):
-            chosen = single[rows[at : at + size]]
-            squares = np.einsum("ij,ij->i", chosen, chosen)
-            yield at, faiss.pairwise_distances(chosen, single), np.append(unit * squares, unit).astype(np.float32)
+            kernels.distance_rows(self.values, rows, self.metric_code, block)
+            return block, np.append(np.zeros(len(rows)), 1e-6).astype(np.float32)
+        chosen = single[rows]
+        faiss.omp_set_num_threads(1)  # of this thread of ours alone
+        faiss.pairwise_L2sqr(d, len(rows), faiss.swig_ptr(chosen), n, faiss.swig_ptr(single), faiss.swig_ptr(block))
+        # Rounding of |a|^2 + |b|^2 - 2ab, relative to |a|^2 + |a - b|^2.
+        unit = 2e-6 * max(1.0, math.sqrt(d) / 16)
+        return block, np.append(unit * np.einsum("ij,ij->i", chosen, chosen), unit).astype(np.float32)

@@ -23,24 +23,17 @@ def _pool(_process: int, workers: int) -> ThreadPoolExecutor:
 
 
 def run_in_threads(task: Callable[[int, int], None], size: int, chunk: int) -> None:
-    """Call ``task(start, stop)`` for the chunks of ``range(size)``, in threads where there is more than one.
+    """Call ``task(start, stop)`` for the chunks of ``range(size)``, in threads of our own.
 
     The tasks release the GIL and write to separate places; chunks do not depend on the number of threads, so neither do
     results.
     """
-    workers = min(n_workers(), -(-size // chunk))
     turn = itertools.count()  # next() on it is atomic: each chunk is taken once
 
     def work() -> None:
         while (start := next(turn) * chunk) < size:
             task(start, min(start + chunk, size))
 
-    if workers <= 1:
-        work()
-        return
-    helpers = [_pool(os.getpid(), n_workers()).submit(work) for _ in range(workers - 1)]
-    try:
-        work()
-    finally:
-        for helper in helpers:
-            helper.result()
+    pool = _pool(os.getpid(), n_workers())
+    for done in [pool.submit(work) for _ in range(min(n_workers(), -(-size // chunk)))]:
+        done.result()
