@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from mi_callback.estimation.checks import check_choice, check_count, check_enough_samples, check_same_length
 from mi_callback.estimation.dimension import intrinsic_dimension
 from mi_callback.estimation.estimators import read_table
+from mi_callback.estimation.fitted import read_in_best_space
 from mi_callback.estimation.flagging import flags_from_record, with_flags
 from mi_callback.estimation.neighbors import Metric, NeighborTable
 from mi_callback.estimation.permutation import Permutations, p_value
@@ -93,6 +94,16 @@ class Estimator:
         target = y.target(space, self.metric, self.k)
         if _share_of_repeats(table, target) > _DUPLICATES:
             flags.add(Flag.DUPLICATES)
+        if self.space in ("auto", "supervised"):
+            fitted = read_in_best_space(
+                x, y, table, target, k=self.k, metric=self.metric, n_permutations=self.n_permutations, seed=self.seed,
+                always=self.space == "supervised",
+            )  # fmt: skip
+            if fitted is not None:
+                return self._record(
+                    float(fitted.local.mean()), fitted.null, fitted.stderr, fitted.half, n, name, fitted.space,
+                    intrinsic_dimension(table), flags, fitted.n_completed,
+                )  # fmt: skip
         reading = read_table(table, target, self.k, Permutations(n, self.n_permutations, self.seed))
         parts = subsample(table, target, self.k, self.seed, balanced=space != "raw")
         return self._record(
