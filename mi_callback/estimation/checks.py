@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -46,7 +47,7 @@ def check_same_length(name: str, length: int, other: str, other_length: int) -> 
         )
 
 
-def check_finite(name: str, values: NDArray[np.number]) -> None:
+def check_finite(name: str, values: NDArray[Any]) -> None:
     """Raise ValueError if a value is NaN or infinite."""
     finite = np.isfinite(values)
     if not finite.all():

@@ -113,13 +113,14 @@ class _Beyond:
     def terms(self, table: NeighborTable, target: Target, k: int, psi: NDArray[np.float64]) -> NDArray[np.float64]:
         """Their terms of the estimate."""
         x_counts = table.count_nearer(self.rows, self.radii) + 1
-        y_counts = self.y_counts
+        y_counts: NDArray[np.integer] = self.y_counts
         neighbors: NDArray[np.integer] | int = k
         if isinstance(target, NeighborTable):
             y_counts = target.count_nearer(self.partners, self.radii, table.unit / target.unit) + 1
         elif isinstance(target, LabelTarget):
             neighbors = np.minimum(k, y_counts - 1)
-        return psi[neighbors] - psi[x_counts] - psi[y_counts]
+        terms: NDArray[np.float64] = psi[neighbors] - psi[x_counts] - psi[y_counts]
+        return terms
 
 
 def _batches(n: int, permutations: Permutations | None) -> Iterator[NDArray[np.int32]]:

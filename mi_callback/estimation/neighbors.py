@@ -1,4 +1,4 @@
-"""The table of nearest neighbours that every estimate is read off: (n, d) values in, sorted rows out, by one FAISS pass."""
+"""The table of nearest neighbours that every estimate is read off: (n, d) values to sorted rows, by one FAISS pass."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class NeighborTable:
     Attributes:
         values: shape (n, d), centred; distances beyond the table are computed from them.
         metric: "euclidean" or "chebyshev".
-        indices: shape (n, m): neighbours of each sample in order of distance, itself left out. Unsigned, which spares the
-            kernels a test for negative places.
+        indices: shape (n, m): neighbours of each sample in order of distance, itself left out. Unsigned, which spares
+            the kernels a test for negative places.
         distances: shape (n, m), float32, ascending.
         lengths: shape (n,): entries of a row in use.
         radii: shape (n,): every sample strictly nearer than this is listed.
@@ -163,7 +163,7 @@ class NeighborTable:
         counts[everyone] = self.n_samples - 1
         wanted = np.flatnonzero(beyond & ~everyone)
         if len(wanted):
-            # Coincident samples share their distances: one row serves them all. Sort by row, then by radius, as one number.
+            # Coincident samples share their distances: one row serves all. Sort by row, then by radius, as one number.
             sources = self.first[rows[wanted]]
             order = np.argsort((sources.astype(np.int64) << 32) | epsilon[wanted].view(np.int32))
             starts = np.flatnonzero(np.diff(sources[order], prepend=-1))
@@ -242,8 +242,8 @@ class NeighborTable:
             single: shape (n, d), the values as float32.
 
         Returns:
-            Shape (B, n) distances; shape (B + 1,) absolute error bounds of the rows and, last, the bound relative to the
-            distance.
+            Shape (B, n) distances; shape (B + 1,) absolute error bounds of the rows and, last, the bound relative to
+            the distance.
         """
         n, d = self.values.shape
         block = np.empty((len(rows), n), np.float32)

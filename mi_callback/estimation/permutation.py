@@ -50,8 +50,8 @@ def _kept(n_samples: int, start: int, stop: int, seed: int) -> NDArray[np.int32]
 def p_value(value: float, null: NDArray[np.float64]) -> float | None:
     """Share of null values, the value itself among them, that reach the value; None for an empty null.
 
-    (1 + #{null >= value}) / (1 + P), never zero (Phipson & Smyth 2010, doi:10.2202/1544-6115.1585). Values that differ by
-    rounding count as equal.
+    (1 + #{null >= value}) / (1 + P), never zero (Phipson & Smyth 2010, doi:10.2202/1544-6115.1585). Values that differ
+    by rounding count as equal.
     """
     if not null.size:
         return None

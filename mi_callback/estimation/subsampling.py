@@ -1,7 +1,7 @@
 """Error bars from subsamples that do not overlap, read off the rows that are there, filtered.
 
-The variance of a KSG estimate falls like B / n (Holmes & Nemenman 2019, doi:10.1103/PhysRevE.100.022404): B is found from
-the scatter of the estimates on the parts of random partitions, and extrapolated to all samples. A bootstrap with
+The variance of a KSG estimate falls like B / n (Holmes & Nemenman 2019, doi:10.1103/PhysRevE.100.022404): B is found
+from the scatter of the estimates on the parts of random partitions, and extrapolated to all samples. A bootstrap with
 replacement would make duplicates, which inflate the estimate.
 """
 

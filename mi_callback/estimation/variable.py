@@ -49,7 +49,8 @@ class Variable:
             check_finite(name, array)
         self.values = array
         self._spaces: dict[str, NDArray[np.float64]] = {}
-        self._structures: dict[tuple[str, Metric, int, bool], NeighborTable | ScalarTarget] = {}
+        self._tables: dict[tuple[PlainSpace, Metric, int, bool], NeighborTable] = {}
+        self._scalars: dict[tuple[PlainSpace, int], ScalarTarget] = {}
         self._labels: LabelTarget | None = None
 
     @property
@@ -93,18 +94,15 @@ class Variable:
             k: number of neighbours.
             wide: list more neighbours, as for a table that serves every epoch.
         """
-        if not wide and (space, metric, k, True) in self._structures:
-            wide = True
+        wide = wide or (space, metric, k, True) in self._tables
         key = (space, metric, k, wide)
-        if key not in self._structures:
+        if key not in self._tables:
             n = self.n_samples
             width = max(default_width(n, k), min(n - 1, _TARGET_ENTRIES // n)) if wide else default_width(n, k)
-            self._structures[key] = NeighborTable.build(
+            self._tables[key] = NeighborTable.build(
                 self.in_space(space), width, metric, unit_rank=None if space == "raw" else balance_rank(n, k)
             )
-        table = self._structures[key]
-        assert isinstance(table, NeighborTable)
-        return table
+        return self._tables[key]
 
     def target(self, space: PlainSpace, metric: Metric, k: int) -> Target:
         """What a layer's table is compared with: labels, values on a line, or a table."""
@@ -112,12 +110,9 @@ class Variable:
             return self.labels
         if self.values.shape[1] > 1:
             return self.table(space, metric, k, wide=True)
-        key = (f"{space}, on a line", "euclidean", k, False)  # apart from the table of the same values
-        if key not in self._structures or not isinstance(self._structures[key], ScalarTarget):
-            self._structures[key] = ScalarTarget.build(
+        if (space, k) not in self._scalars:
+            self._scalars[space, k] = ScalarTarget.build(
                 self.in_space(space)[:, 0],
                 unit_rank=None if space == "raw" else balance_rank(self.n_samples, k),
             )
-        target = self._structures[key]
-        assert isinstance(target, ScalarTarget)
-        return target
+        return self._scalars[space, k]

@@ -1,0 +1,72 @@
+"""What all kernels share: how they are compiled, the distance of two samples, and searching sorted rows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+__all__ = [
+    "CHEBYSHEV",
+    "EUCLIDEAN",
+    "INF",
+    "compiled",
+    "compiled_sum",
+    "distance",
+    "insert",
+    "lower_bound",
+    "lower_bound_scaled",
+]
+
+compiled = njit(nogil=True, cache=True)
+# Sums over features may be reordered and fused, so that they vectorise; NaN and infinity keep their meaning.
+compiled_sum = njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+
+EUCLIDEAN, CHEBYSHEV = 0, 1
+INF = np.float32(np.inf)
+
+
+@compiled_sum
+def distance(x, i, y, j, metric):
+    """Distance of row i of x and row j of y; the square for the Euclidean metric is summed in the type of x."""
+    total = abs(x[i, 0] * 0)  # zero of the type of x; not -0, whose bits would sort last
+    if metric == CHEBYSHEV:
+        for c in range(x.shape[1]):
+            total = max(total, abs(x[i, c] - y[j, c]))
+        return np.float32(total)
+    for c in range(x.shape[1]):
+        difference = x[i, c] - y[j, c]
+        total += difference * difference
+    return np.float32(np.sqrt(total))
+
+
+@compiled
+def insert(best, value):
+    """Insert a value into an ascending array, dropping the last."""
+    c = best.size - 1
+    while c > 0 and best[c - 1] > value:
+        best[c] = best[c - 1]
+        c -= 1
+    best[c] = value
+
+
+@compiled
+def lower_bound(row, length, value):
+    """Number of the first ``length`` entries, ascending, that are below a value."""
+    start = 0
+    while length > 0:
+        half = (length + 1) >> 1
+        # Adding a product in place of a branch: the outcome cannot be predicted, and a wrong guess costs more.
+        start += half * (row[start + half - 1] < value)
+        length -= half
+    return start
+
+
+@compiled
+def lower_bound_scaled(row, length, ratio, value):
+    """Number of the first ``length`` entries, ascending, that are below a value when multiplied by a ratio."""
+    start = 0
+    while length > 0:
+        half = (length + 1) >> 1
+        start += half * (row[start + half - 1] * ratio < value)
+        length -= half
+    return start
