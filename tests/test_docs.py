@@ -1,0 +1,66 @@
+"""What the documents say holds: examples in docstrings run, links lead somewhere, figures named in the README exist."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mi_callback
+
+ROOT = Path(__file__).parents[1]
+MODULES = [info.name for info in pkgutil.walk_packages(mi_callback.__path__, "mi_callback.")]
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.filterwarnings("ignore:.*logger.*")
+def test_examples_in_docstrings_run(name, tmp_path, monkeypatch):
+    """Evidence: doctest."""
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        pytest.skip(f"needs an optional package: {error.name}")
+    monkeypatch.chdir(tmp_path)  # examples may write files
+    results = doctest.testmod(module, extraglobs={"np": np}, optionflags=doctest.ELLIPSIS)
+    assert results.failed == 0
+
+
+@pytest.mark.parametrize("document", sorted(path.name for path in ROOT.glob("*.md")))
+def test_links_lead_to_files(document):
+    """Evidence: the file system; addresses of other sites are not tried."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)]+)\)", text) + re.findall(r'src="([^"]+)"', text)
+    missing = [target for target in targets if "://" not in target and not (ROOT / target.split("#")[0]).exists()]
+    assert missing == []
+
+
+def test_the_readme_names_commands_that_exist():
+    """Evidence: the two commands, and the files and extras that they name."""
+    commands = [
+        line
+        for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("python3 -m venv")
+    ]
+    assert len(commands) == 2
+    assert "examples/regression.py" in commands[0]
+    assert commands[1].endswith("-m pytest")
+    assert (ROOT / "constraints.txt").exists()
+
+
+def test_everything_pinned_is_pinned_once():
+    """Evidence: the constraints file; torch must be held, since a newer build is several GB larger."""
+    lines = [
+        line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")
+    ]
+    names = [re.match(r"[a-z0-9.-]+", line)[0] for line in lines]
+    assert len(names) == len(set(names))
+    assert all("==" in line for line in lines)
+    assert "torch==2.13.0" in lines
+    for requirement in re.findall(r'"([A-Za-z0-9-]+)>=', (ROOT / "pyproject.toml").read_text(encoding="utf-8")):
+        if requirement not in ("hatchling",):
+            assert requirement in names
