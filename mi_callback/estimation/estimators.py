@@ -41,9 +41,7 @@ class Reading:
     n_completed: int
 
 
-def read_table(
-    table: NeighborTable, target: Target, k: int, permutations: Permutations | None = None
-) -> Reading:
+def read_table(table: NeighborTable, target: Target, k: int, permutations: Permutations | None = None) -> Reading:
     """Estimate the mutual information of a table's samples and a target.
 
     Args:
@@ -149,9 +147,7 @@ class _Scan(Protocol):
     ) -> None: ...
 
 
-def _prepare(
-    table: NeighborTable, target: Target, k: int, psi: NDArray[np.float64], batch: NDArray[np.int32]
-) -> _Scan:
+def _prepare(table: NeighborTable, target: Target, k: int, psi: NDArray[np.float64], batch: NDArray[np.int32]) -> _Scan:
     """The scan for a kind of target, with what it needs of a batch of permutations, shape (P, n)."""
     side = (table.values, table.metric_code, table.indices, table.distances, table.lengths, table.radii, table.atoms,
             table.first)  # fmt: skip
@@ -159,9 +155,7 @@ def _prepare(
         labels = target.codes[batch]
         members = np.argsort(labels, axis=1, kind="stable").astype(np.int32)
         starts = np.concatenate([[0], np.cumsum(target.sizes)])
-        return lambda start, stop, *out: kernels.scan_labels(
-            *side, labels, members, starts, psi, k, start, stop, *out
-        )
+        return lambda start, stop, *out: kernels.scan_labels(*side, labels, members, starts, psi, k, start, stop, *out)
     if isinstance(target, ScalarTarget):
         line = target.values[target.order] * (table.unit / target.unit)
         positions = target.positions[batch]

@@ -19,7 +19,6 @@ Metric = Literal["euclidean", "chebyshev"]
 
 _CHUNK = 128  # rows a task: their distances to all samples are held at once, in each thread
 _FEW_FEATURES = 4  # up to here differences are as quick as a matrix product, and exact
-_FLOAT64_FEATURES = 16  # up to here values are kept in float64: features on unlike scales would lose digits
 _PROBES = 256  # distances looked at to guess a row's radius
 
 
@@ -38,7 +37,8 @@ class NeighborTable:
     """Sorted nearest neighbours of n samples; m columns.
 
     Attributes:
-        values: shape (n, d), centred; distances beyond the table are computed from them.
+        values: shape (n, d), centred; distances that are not listed are computed from them. In float64, for features on
+            unlike scales and for clusters far apart.
         metric: "euclidean" or "chebyshev".
         indices: shape (n, m): neighbours of each sample in order of distance, itself left out. Unsigned, which spares
             the kernels a test for negative places.
@@ -52,7 +52,7 @@ class NeighborTable:
             equal what the kernels compute for pairs that are not listed.
     """
 
-    values: NDArray[np.floating]
+    values: NDArray[np.float64]
     metric: Metric
     indices: NDArray[np.uint32]
     distances: NDArray[np.float32]
@@ -78,9 +78,9 @@ class NeighborTable:
         n, d = values.shape
         width = min(width, n - 1)
         # Medians keep the bulk of heavy-tailed features near zero, where floats are dense.
-        centred = np.ascontiguousarray(values - np.median(values, axis=0), dtype=np.float64)
+        values = np.asarray(values, dtype=np.float64)
         table = cls(
-            values=centred if d <= _FLOAT64_FEATURES or metric == "chebyshev" else centred.astype(np.float32),
+            values=np.ascontiguousarray(values - np.median(values, axis=0)),
             metric=metric,
             indices=np.empty((n, width), np.uint32),
             distances=np.empty((n, width), np.float32),

@@ -1,9 +1,9 @@
 """Compiled scans over neighbour tables. Plain loops that release the GIL: callers run them on row chunks in threads.
 
 Notation: n samples, d features, m table columns, k neighbours. A *row* lists a sample's neighbours in order of
-distance; its *radius* is the distance below which the row is complete. A scan compares sample ``i`` on the side of the table with
-sample ``permutation[i]`` on the side of the target. All distances are float32, rounded once, so that one computed here
-equals the same one in a table bit for bit.
+distance; its *radius* is the distance below which the row is complete. A scan compares sample ``i`` on the side of the
+table with sample ``permutation[i]`` on the side of the target. All distances are float32, rounded once, so that one
+computed here equals the same one in a table bit for bit.
 """
 
 from mi_callback.estimation.kernels.basics import CHEBYSHEV, EUCLIDEAN

@@ -1,8 +1,8 @@
 """Reading neighbour tables: the radius and the counts of every row, under every permutation.
 
 Counts follow Kraskov et al. (2004, doi:10.1103/PhysRevE.69.066138, eq. 8): neighbours strictly nearer than the k-th,
-plus one. Where the k-th neighbour is at distance zero on both sides they follow Gao et al. (2017, arXiv:1709.06212): all
-coincident samples, the sample itself included, and the number of joint ones in place of k.
+plus one. Where the k-th neighbour is at distance zero on both sides they follow Gao et al. (2017, arXiv:1709.06212):
+all coincident samples, the sample itself included, and the number of joint ones in place of k.
 
 Each scan takes rows start to stop through a batch of P permutations and writes
 
