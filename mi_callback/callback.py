@@ -67,6 +67,8 @@ class MutualInformationMonitor(Callback):
             ``mi_input``, the others as ``mi_input_noise_<sigma>``. None for no noise.
         discrete_target: whether Y is discrete; None goes by its type: floats are continuous, integers and bools are
             discrete.
+        active_dropout: measure with dropout drawing as in training. The layers behind it are then noisy, and I(X;T) is
+            estimated from their own samples; the same noise is drawn at every epoch.
         on_error: "warn" keeps training when measuring fails, tells each kind of failure once and logs NaN; "raise"
             lets the failure end training.
 
@@ -103,6 +105,7 @@ class MutualInformationMonitor(Callback):
         batch_fn: Callable[[Any], Any] | None = None,
         noise_std: float | list[float] | None = None,
         discrete_target: bool | None = None,
+        active_dropout: bool = False,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
         super().__init__()
@@ -119,10 +122,11 @@ class MutualInformationMonitor(Callback):
         self._measurer = EpochMeasurer(
             Measurer(estimator, tuple(quantities), discrete_target, noise_levels(noise_std)), self._faults, self._cost,
             layers=layers, batch_fn=batch_fn, max_samples=max_samples, seed=seed,
+            active_dropout=active_dropout,
         )  # fmt: skip
         self._identity = {
             "layers": layers, "quantities": tuple(quantities), "max_samples": max_samples, "k": k, "space": space,
-            "metric": metric, "unit": unit, "noise_std": noise_std, "seed": seed,
+            "metric": metric, "unit": unit, "noise_std": noise_std, "seed": seed, "active_dropout": active_dropout,
         }  # fmt: skip
         self._last_epoch: int | None = None
 
@@ -199,10 +203,13 @@ class MutualInformationMonitor(Callback):
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print a table where no logger shows the results."""
+        """Print a table where no logger shows the results, and what is to be made of a fall of I(X;T)."""
         self._keep_losses(trainer)
         if not trainer.loggers and len(self.history):
             rank_zero_info(summary(self.history))
+        for layer, verdict in self.verdicts().items():
+            if verdict.falling:
+                rank_zero_info(f"{layer}: {verdict}")
 
     def _keep_losses(self, trainer: Trainer) -> None:
         """Take the losses of the last epoch measured into the history, to be drawn beside the curves."""

@@ -55,6 +55,7 @@ class EpochMeasurer:
         batch_fn: batch -> (inputs, targets).
         max_samples: the most samples to take.
         seed: seed of subsets and augmentation.
+        active_dropout: leave dropout drawing as it does in training.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class EpochMeasurer:
         batch_fn: Callable[[Any], Any] | None,
         max_samples: int | None,
         seed: int,
+        active_dropout: bool,
     ) -> None:
         self._measurer = measurer
         self._faults = faults
@@ -75,6 +77,7 @@ class EpochMeasurer:
         self._batch_fn = batch_fn
         self._max_samples = max_samples
         self._seed = seed
+        self._active_dropout = active_dropout
         self._chosen: Sequence[Layer] = ()
         self._stochastic: frozenset[str] = frozenset()
         self._keys: tuple[tuple[str, str], ...] = ()  # logged at every epoch: one that fails logs NaN
@@ -168,7 +171,8 @@ class EpochMeasurer:
         return sweep(
             trainer, pl_module, self._chosen, batch_fn=self._batch_fn, max_samples=self._max_samples, seed=self._seed,
             with_targets="target" in self._measurer.quantities, max_batches=max_batches, noise_seed=noise_seed,
-            on_batch=on_batch, rank=self.processes.rank, world_size=self.processes.size,
+            active_dropout=self._active_dropout, on_batch=on_batch, rank=self.processes.rank,
+            world_size=self.processes.size,
         )  # fmt: skip
 
     def _estimate(

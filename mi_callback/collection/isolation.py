@@ -44,8 +44,13 @@ def random_state_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Run a block from a fixed random state, so that augmentation gives the same samples at every epoch."""
+    """Run a block from a fixed random state, so that augmentation gives the same samples at every epoch.
+
+    The state is not that of ``manual_seed(seed)``: data made from a small seed would meet its own numbers again in the
+    noise of a layer, and share information with it.
+    """
     with random_state_kept():
+        seed = int(np.random.SeedSequence((seed, 0x5EED)).generate_state(1)[0])
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
         torch.manual_seed(seed)
@@ -53,13 +58,18 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def frozen(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
+def frozen(trainer: Trainer, pl_module: LightningModule, *, active_dropout: bool = False) -> Iterator[None]:
     """Evaluate a model in mid-training and put back all that evaluating changes.
 
     Every module's ``training`` flag is set and restored by itself: ``eval()`` and ``train()`` would thaw frozen batch
     normalisation and call overrides with effects of their own. Buffers that the forward pass writes are restored, as
     is the trainer's stage, which says "validating" meanwhile so that training-time augmentation on the device stays
     off. Compiled models run eagerly, because compiled code does not call hooks. What ``forward`` logs is dropped.
+
+    Args:
+        trainer: the trainer, fitting.
+        pl_module: the model.
+        active_dropout: leave dropout modules in training mode.
     """
     flags = [(module, module.training) for module in pl_module.modules()]
     buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in pl_module.buffers()]
@@ -72,7 +82,7 @@ def frozen(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
         stack.enter_context(_muted(pl_module))
         try:
             for module, _ in flags:
-                module.training = False
+                module.training = active_dropout and isinstance(module, nn.modules.dropout._DropoutNd)
             trainer.state.stage = validating
             yield
         finally:

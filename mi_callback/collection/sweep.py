@@ -62,6 +62,7 @@ def sweep(
     with_targets: bool = True,
     max_batches: int | None = None,
     noise_seed: int | None = None,
+    active_dropout: bool = False,
     on_batch: Callable[[int, int | None], None] | None = None,
     rank: int = 0,
     world_size: int = 1,
@@ -82,6 +83,7 @@ def sweep(
         with_targets: whether to collect Y.
         max_batches: stop after so many batches.
         noise_seed: seed of what the model and random augmentation draw, if not ``seed``.
+        active_dropout: leave dropout drawing as it does in training.
         on_batch: called after every batch with the number of samples so far and the number expected, if known.
         rank: this process among those that share the samples out.
         world_size: number of those processes.
@@ -92,7 +94,8 @@ def sweep(
     Raises:
         CollectionError: nothing to read, or a batch that is not understood.
     """
-    with frozen(trainer, pl_module), seeded((seed if noise_seed is None else noise_seed) + rank):
+    drawn = (seed if noise_seed is None else noise_seed) + rank
+    with frozen(trainer, pl_module, active_dropout=active_dropout), seeded(drawn):
         source = fresh_source(trainer, max_samples=max_samples, seed=seed, rank=rank, world_size=world_size)
         inputs, targets = Rows(source.n_samples), Rows(source.n_samples)
         recorder = Recorder(layers, source.n_samples)
