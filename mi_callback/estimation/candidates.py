@@ -191,15 +191,16 @@ def _by_networks(half: FittingHalf, *, related: bool) -> Iterator[Candidate]:
         yield Candidate(posterior(network), lambda: posterior(side.refined(network)))
     elif not related:
         return
-    yield _full_network(half, target, map_y)
+    rival = np.inf if network is None else network.loss(*side.held_out)
+    yield _full_network(half, target, map_y, rival)
 
 
-def _full_network(half: FittingHalf, target: CodedTarget, map_y: Features | None) -> Candidate:
+def _full_network(half: FittingHalf, target: CodedTarget, map_y: Features | None, rival: float) -> Candidate:
     """A network on the scores themselves: for curved relations, that no few directions hold."""
     n = half.n_fit
     network = fit_network(
         half.x[:n], target.indicators[:n], (half.x[n:], target.indicators[n:]), target.groups, ordered=target.ordered,
-        hidden=_FULL_HIDDEN, decay=_FULL_DECAY, seed=half.seed,
+        hidden=_FULL_HIDDEN, decay=_FULL_DECAY, rival=rival, seed=half.seed,
     )  # fmt: skip
 
     def space(network: SliceNetwork) -> Space:

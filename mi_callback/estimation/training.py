@@ -12,7 +12,9 @@ from mi_callback.estimation.whitening import Array
 
 __all__ = ["fit_network", "refine"]
 
-_EPOCHS, _PATIENCE, _BATCH = 40, 8, 128
+_EPOCHS, _PATIENCE = 40, 6
+_BATCH, _LARGE_BATCH, _LARGE = 128, 256, 3_000  # samples a step, and from how many samples on the larger one
+_TRIAL = 10  # epochs after which a network that is behind its rival is given up
 _REFINING_EPOCHS = 8
 _STEP = 5e-3  # of Adam
 _STEP_OF_DIRECTIONS = 0.04  # over sqrt(p): the same turn of a direction whatever the number of coordinates
@@ -28,6 +30,7 @@ def fit_network(
     hidden: tuple[int, ...],
     directions: Array | None = None,
     decay: float = 0.01,
+    rival: float = np.inf,
     seed: int = 0,
 ) -> SliceNetwork:
     """Fit a network, stopping where the loss on held-out samples is least.
@@ -41,6 +44,7 @@ def fit_network(
         hidden: widths of the layers with ReLU.
         directions: shape (p, r): begin with a projection, and with these directions.
         decay: weight decay.
+        rival: loss on the held-out samples that another model attains.
         seed: seed of weights and batches.
     """
     rng = np.random.default_rng(seed)
@@ -55,7 +59,8 @@ def fit_network(
         weights[0] *= np.float32(0.3)  # weak at first: features that help must grow, the others stay small
     weights[-1] *= np.float32(0.1)
     start = SliceNetwork(tuple(weights), tuple(biases), groups, ordered, projects)
-    return _train(start, x, indicators, rng, epochs=_EPOCHS, step=1.0, decay=decay, held_out=held_out)
+    return _train(start, x, indicators, rng, epochs=_EPOCHS, step=1.0, decay=decay, held_out=held_out,
+                  rival=rival)
 
 
 def refine(network: SliceNetwork, x: Array, indicators: Array, *, decay: float = 0.01, seed: int = 0) -> SliceNetwork:
@@ -74,9 +79,10 @@ def _train(
     step: float,
     decay: float,
     held_out: tuple[Array, Array] | None,
+    rival: float = np.inf,
 ) -> SliceNetwork:
     n, p = x.shape
-    batch = min(_BATCH, n)
+    batch = min(_LARGE_BATCH if n >= _LARGE else _BATCH, n)
     layers = len(network.weights)
     parameters = [w.copy() for w in (*network.weights, *network.biases)]
     network = replace(network, weights=tuple(parameters[:layers]), biases=tuple(parameters[layers:]))
@@ -110,6 +116,8 @@ def _train(
         if loss < least:
             best, least, best_epoch = [q.copy() for q in parameters], loss, epoch
         elif epoch - best_epoch >= _PATIENCE:
+            break
+        if epoch >= _TRIAL and least > rival:
             break
     return replace(network, weights=tuple(best[:layers]), biases=tuple(best[layers:]))
 
