@@ -17,7 +17,7 @@ __all__ = ["PlainSpace", "Variable"]
 PlainSpace = Literal["raw", "standard", "scores"]
 _SPACES = {"raw": lambda values: values, "standard": standardize, "scores": normal_scores}
 
-_TARGET_ENTRIES = 2**25  # neighbours a target's table may list beyond the usual: wide rows seldom need completing
+_TARGET_ENTRIES = 2**24  # neighbours a target's table may list beyond the usual: wide rows seldom need completing
 
 
 class Variable:
