@@ -17,6 +17,7 @@ from mi_callback.estimation.whitening import Array
 __all__ = ["SliceNetwork", "grouped_softmax"]
 
 _METRIC_SAMPLES = 2048
+_LEAST_LOGIT = np.float32(-30)  # below the largest: keeps probabilities, and what is made of them, off subnormal floats
 _CLIP = 1e-3  # probabilities are kept this far from 0 and 1 in log odds
 
 
@@ -124,7 +125,7 @@ def grouped_softmax(outputs: Array, groups: tuple[int, ...]) -> Array:
     """Softmax over each group of columns."""
     shares = []
     for part in _split(outputs, groups):
-        share = np.exp(part - part.max(axis=1, keepdims=True))
+        share = np.exp(np.maximum(part - part.max(axis=1, keepdims=True), _LEAST_LOGIT))
         share /= share.sum(axis=1, keepdims=True)
         shares.append(share)
     return shares[0] if len(shares) == 1 else np.concatenate(shares, axis=1)

@@ -14,6 +14,7 @@ __all__ = ["fit_network", "refine"]
 
 _EPOCHS, _PATIENCE = 40, 6
 _BATCH, _LARGE_BATCH, _LARGE = 128, 256, 3_000  # samples a step, and from how many samples on the larger one
+_NEGLIGIBLE = 1e-30
 _TRIAL = 10  # epochs after which a network that is behind its rival is given up
 _REFINING_EPOCHS = 8
 _STEP = 5e-3  # of Adam
@@ -110,6 +111,8 @@ def _train(
                 q -= np.float32(rate * _STEP) * first[j] / (np.sqrt(mean_square) + np.float32(1e-8))
                 if j < layers:
                     q *= np.float32(1 - rate * _STEP * decay)
+        for moments in (*first, *second):  # of dead units: they would decay to subnormal floats, which are slow, and stay
+            moments[np.abs(moments) < _NEGLIGIBLE] = 0
         if held_out is None:
             continue
         loss = network.loss(*held_out)

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from mi_callback.estimation.coding import code_coordinates, code_labels
+from mi_callback.estimation.network import grouped_softmax
+from mi_callback.estimation.training import _gradients, fit_network, refine
+
+
+def problem(seed=0, n=2_000, d=6):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, d)).astype(np.float32)
+    y = (x[:, :1] ** 2 + 0.3 * rng.standard_normal((n, 1))).astype(np.float32)
+    return x, code_coordinates(y)
+
+
+def fitted(x, coded, n_fit=1_500, **options):
+    held_out = x[n_fit:], coded.indicators[n_fit:]
+    return fit_network(
+        x[:n_fit], coded.indicators[:n_fit], held_out, coded.groups, ordered=coded.ordered, hidden=(16, 16), **options
+    )
+
+
+@pytest.mark.parametrize("projects", [True, False])
+def test_gradients_equal_differences_of_the_loss(projects):
+    x, coded = problem(n=64, d=3)
+    start = np.eye(3, 2, dtype=np.float32) if projects else None
+    network = fitted(x, coded, n_fit=48, directions=start)
+    gradients = _gradients(network, x, coded.indicators)
+    parameters = [*network.weights, *network.biases]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is None:
+            continue
+        at = np.unravel_index(np.argmax(abs(gradient)), gradient.shape)
+        before, step = parameter[at], np.float32(2e-3)
+        parameter[at] = before + step
+        above = network.loss(x, coded.indicators)
+        parameter[at] = before - step
+        below = network.loss(x, coded.indicators)
+        parameter[at] = before
+        assert gradient[at] == pytest.approx((above - below) / (2 * step), rel=0.1, abs=2e-3)
+
+
+def test_it_learns_and_prunes_to_the_one_direction_that_matters():
+    x, coded = problem()
+    network = fitted(x, coded, directions=np.eye(6, 3, dtype=np.float32))
+    pruned = network.pruned(x[:1_500], x[1_500:], coded.indicators[1_500:])
+    assert network.loss(x[1_500:], coded.indicators[1_500:]) < np.log(16) - 0.5
+    assert pruned.weights[0].shape[1] == 1
+    assert abs(pruned.weights[0][1:]).max() < 0.15 * abs(pruned.weights[0][0, 0])
+    assert pruned.directions(x).shape == (6, 1)
+    refined = refine(pruned, x, coded.indicators)
+    assert refined.loss(x, coded.indicators) < pruned.loss(x, coded.indicators)
+
+
+def test_log_odds_follow_the_order_of_slices():
+    x, coded = problem()
+    odds = fitted(x, coded, directions=np.eye(6, 1, dtype=np.float32)).log_odds(x)
+    assert odds.shape == (len(x), 15)
+    assert (np.diff(odds, axis=1) >= -1e-5).all()  # below a higher boundary is likelier
+    assert np.corrcoef(odds[:, 7], x[:, 0] ** 2)[0, 1] < -0.8
+
+
+def test_labels_have_log_probabilities():
+    rng = np.random.default_rng(1)
+    labels = rng.integers(3, size=1_000)
+    x = (rng.standard_normal((1_000, 4)) + 2 * np.eye(3, 4)[labels]).astype(np.float32)
+    network = fitted(x, code_labels(labels, 3), n_fit=800)
+    assert (network.log_odds(x).argmax(axis=1) == labels).mean() > 0.8
+
+
+def test_softmax_of_each_group_adds_up_to_one_even_for_huge_outputs():
+    p = grouped_softmax(np.array([[1e4, -1e4, 0, 5, 5]], np.float32), (2, 3))
+    np.testing.assert_allclose(p, [[1, 0, 0.0033, 0.4983, 0.4983]], atol=1e-3)
+
+
+def test_a_network_behind_its_rival_is_given_up():
+    x, coded = problem()
+    patient, hurried = (fitted(x, coded, rival=rival) for rival in (np.inf, -np.inf))
+    assert hurried.loss(x, coded.indicators) >= patient.loss(x, coded.indicators)
