@@ -144,14 +144,8 @@ def rows_of(value: Any, size: int, *, batch_dim: int = 0) -> Tensor | np.ndarray
     Raises:
         CollectionError: ``value`` has no dimension of ``size`` samples there.
     """
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, tuple | list):
-        if value and all(isinstance(part, str | int | float | np.generic) for part in value):
-            value = np.asarray(value)
-        else:
-            parts = [torch.as_tensor(rows_of(part, size)) for part in value if part is not None]
-            value = parts[0] if len(parts) == 1 else torch.cat([part.float() for part in parts], dim=1)
+    if not isinstance(value, Tensor):
+        value = _joined(value, size)
     if value.ndim <= batch_dim or value.shape[batch_dim] != size:
         raise CollectionError(
             f"expected the batch's {size} samples along dimension {batch_dim}, got shape {tuple(value.shape)}. "
@@ -165,6 +159,19 @@ def rows_of(value: Any, size: int, *, batch_dim: int = 0) -> Tensor | np.ndarray
             raise CollectionError(f"expected a dense tensor, got {value.layout}. Measure a layer with dense values.")
     rows: Tensor | np.ndarray = (value if batch_dim == 0 else value.swapaxes(0, batch_dim)).reshape(size, -1)
     return rows
+
+
+def _joined(value: Any, size: int) -> Any:
+    """A nest of arrays as one array of rows, a list of numbers or strings as an array."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, tuple | list):
+        if value and all(isinstance(part, str | int | float | np.generic) for part in value):
+            value = np.asarray(value)
+        else:
+            parts = [torch.as_tensor(rows_of(part, size)) for part in value if part is not None]
+            value = parts[0] if len(parts) == 1 else torch.cat([part.float() for part in parts], dim=1)
+    return value
 
 
 def describe(value: Any, depth: int = 2) -> str:

@@ -26,10 +26,11 @@ class Rows:
     def __init__(self, capacity: int | None) -> None:
         self._capacity = capacity
         self._array: NDArray[Any] | None = None
+        self._tensor: Tensor | None = None  # the same memory, as torch sees it
 
     def write(self, start: int, rows: Tensor | NDArray[Any]) -> None:
         """Copy ``rows`` of shape (b, d) to row ``start`` and on; on a device, this is the move to the host."""
-        stop = start + len(rows)
+        stop = start + rows.shape[0]
         if self._array is None:
             self._array = np.empty((max(self._capacity or 0, stop), rows.shape[1]), dtype=_kept_as(rows))
         array = self._array
@@ -39,10 +40,13 @@ class Rows:
                 "of varying length need a layer after pooling, or padding to one length."
             )
         if stop > len(array):  # the length was not known: grow by half, so that copying stays linear
-            array = self._array = np.concatenate([array, np.empty((max(stop - len(array), len(array) // 2),
-                                                                   array.shape[1]), dtype=array.dtype)])
+            more = max(stop - len(array), len(array) // 2)
+            array = self._array = np.concatenate([array, np.empty((more, array.shape[1]), dtype=array.dtype)])
+            self._tensor = None
         if isinstance(rows, Tensor):
-            torch.from_numpy(array)[start:stop].copy_(rows)
+            if self._tensor is None:
+                self._tensor = torch.from_numpy(array)
+            self._tensor[start:stop].copy_(rows)
         else:
             if rows.dtype.kind in "US" and rows.dtype.itemsize > array.dtype.itemsize:
                 array = self._array = array.astype(rows.dtype)  # longer strings than so far
