@@ -52,7 +52,7 @@ def heat_map(history: History, *, quantity: str = "target", ax: Axes | None = No
     """
     if ax is not None:
         return _draw_map(ax, history, quantity)
-    figure = new_figure(min(4.6, 1.4 + 0.22 * max(len(history.layers), 4)))
+    figure = new_figure(min(3.8, 1.4 + 0.22 * max(len(history.layers), 4)))
     _draw_map(figure.add_subplot(), history, quantity)
     return figure
 
@@ -128,7 +128,7 @@ def depth_profile(
     chosen = epochs[even_selection(len(epochs), _MOST_PROFILES)] if len(epochs) else epochs
     if ax is not None:
         return _draw_profile(ax, history, names[0], chosen)
-    figure = new_figure(0.9 + 1.9 * len(names))
+    figure = new_figure(0.8 + 1.6 * len(names))
     panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
     drawn: list[Artist] = []
     for panel, quantity in zip(panels, names, strict=True):

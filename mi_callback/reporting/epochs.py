@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["curves"]
 
-_MOST_MARKERS = 25  # epochs of a curve that has a marker at each of them; more are a plain line with some markers
+_MOST_MARKERS = 15  # epochs of a curve that has a marker at each of them; more are a plain line with some markers
 _LOSS_STYLES = ((0, (1, 1.2)), (0, (4, 1.5, 1, 1.5)), (0, (6, 2)))
 
 
@@ -48,6 +48,7 @@ def curves(
 ) -> Figure | list[Artist]:
     """Draw the curves over epochs with standard error and null band, in the unit of the history.
 
+    Usable information is dashed in the panel of the total, if there are up to seven layers.
     The band around zero is two standard deviations of the permutation null, of the layer in which it is widest.
     Estimates that carry a flag, or stand above a limit by more than two standard errors, are hollow. Metrics of
     training with "loss" in their names are drawn on a second axis of the first panel. More than seven layers are told
@@ -57,28 +58,31 @@ def curves(
         history: estimates of a run.
         quantities: the quantities to draw, one panel each; None takes those of the history, or as many of them as there
             are axes.
-        ax: axes to draw on, one a quantity; None makes a figure.
+        ax: axes to draw on, one a panel; None makes a figure.
 
     Returns:
         The new figure, or the artists drawn on ``ax``.
 
     Raises:
-        ValueError: if ``quantities`` are given and are not as many as the axes.
+        ValueError: if ``quantities`` are given and there is not one axes for each panel.
     """
     names = list(history.quantities if quantities is None else quantities) or ["target"]
+    within = len(history.layers) <= MOST_NAMED and {"target", "usable"} <= set(names)
+    if within:
+        names.remove("usable")
     figure: Figure | None = None
     if ax is None:
-        figure = new_figure(0.7 + 2.05 * len(names))
+        figure = new_figure(0.8 + 1.5 * len(names))
         panels = list(figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0])
     else:
         panels = list(ax) if isinstance(ax, Sequence | np.ndarray) else [ax]
         if quantities is not None and len(names) != len(panels):
-            raise ValueError(
-                f"ax: expected as many axes as quantities, {len(names)}, got {len(panels)}. Give one axes a quantity."
-            )
+            raise ValueError(f"ax: expected one axes for each of {names}, got {len(panels)}.")
     drawn: list[Artist] = []
     for panel, quantity in zip(panels, names, strict=False):
         drawn += _panel(panel, history, quantity)
+        if within and quantity == "target":
+            drawn += _usable(panel, history)
     _share_scale(dict(zip(names, panels, strict=False)))
     losses = _losses(panels[0], history)
     drawn += losses
@@ -127,8 +131,19 @@ def _curve(ax: Axes, series: Series, history: History, look: LayerLook, *, few: 
     return drawn
 
 
+def _usable(ax: Axes, history: History) -> list[Artist]:
+    """Dashed beside the total, in the colours of the layers: the gap between the two is what is to be seen."""
+    looks = layer_looks(history.layers)
+    drawn: list[Artist] = []
+    for layer, series in history.series("usable").items():
+        drawn += ax.plot(
+            series.epochs, series.mi, color=looks[layer].color, linewidth=1.3, linestyle=(0, (3, 1.2)), label="_usable"
+        )
+    return drawn
+
+
 def _share_scale(panels: dict[str, Axes]) -> None:
-    """Give total and usable information one scale, since the gap between them is what is to be seen."""
+    """Give total and usable information one scale where they have a panel each."""
     pair = [panels[name] for name in ("target", "usable") if name in panels]
     if len(pair) == 2:
         low, high = zip(*(panel.get_ylim() for panel in pair), strict=True)
@@ -173,6 +188,8 @@ def _handles(history: History, drawn: Sequence[Artist], quantities: Sequence[str
         ]
     labels = {str(artist.get_label()): artist for artist in drawn}
     handles += [artist for label, artist in labels.items() if label.startswith("null") or label in history.metrics]
+    if "_usable" in labels:
+        handles.append(Line2D([], [], color=GREY, linewidth=1.3, linestyle=(0, (3, 1.2)), label="usable"))
     if "_hollow" in labels:
         handles.append(hollow_handle())
     return handles

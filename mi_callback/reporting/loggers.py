@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["log_figures", "log_layout"]
 
 _log = logging.getLogger(__name__)
+_TILE_DPI = 110  # TensorBoard's tiles show every n-th pixel of a larger picture: finer lines would be lost
 
 
 def log_figures(
@@ -60,7 +61,12 @@ def _file_name(tag: str, step: int) -> str:
 
 
 def _tensorboard(logger: Any, tag: str, figure: Figure, step: int) -> None:
-    logger.experiment.add_figure(tag, figure, global_step=step, close=False)
+    dpi = figure.get_dpi()
+    figure.set_dpi(_TILE_DPI)
+    try:
+        logger.experiment.add_figure(tag, figure, global_step=step, close=False)
+    finally:
+        figure.set_dpi(dpi)
 
 
 def _log_image(logger: Any, tag: str, figure: Figure, step: int) -> None:

@@ -109,6 +109,6 @@ def draw_null_band(ax: Axes, series: Sequence[Series]) -> list[Artist]:
     if len(epochs) == 1:  # a band needs two ends
         epochs, half = epochs + np.array([-0.5, 0.5]), half.repeat(2)
     return [
-        ax.fill_between(epochs, -half, half, color=SOFT, alpha=0.7, linewidth=0, label=r"null $\pm$ 2 sd"),
+        ax.fill_between(epochs, -half, half, color=SOFT, alpha=0.7, linewidth=0, label="null ±2 sd"),
         ax.axhline(0.0, color=GREY, linewidth=0.8, label="_zero"),
     ]

@@ -23,7 +23,7 @@ EPOCH_COLORS = "viridis"  # rises evenly in lightness: reads in grey print and w
 INK = "#222222"
 GREY = "#7a7a7a"
 SOFT = "#b8b8b8"
-TEXT = {"axis": 11.0, "tick": 10.0, "note": 9.0}  # points, for figures 4.8 inches wide that are shown as small tiles
+TEXT = {"axis": 11.0, "tick": 10.0, "note": 9.0}  # points, in figures of one width
 
 _SYMBOLS = {
     "target": r"$I(T;Y)$",

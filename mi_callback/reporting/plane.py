@@ -76,7 +76,7 @@ def information_plane(history: History, *, error_bars: bool = False, ax: Axes | 
     """
     if ax is not None:
         return _draw(ax, history, error_bars=error_bars, own_figure=False)
-    figure = new_figure(4.3)
+    figure = new_figure(3.6)
     _draw(figure.add_subplot(), history, error_bars=error_bars, own_figure=True)
     return figure
 

@@ -70,7 +70,7 @@ def overlay(
     missing = [name for name in layers or () if name not in common]
     if missing:
         raise ValueError(f"layers: expected layers that every run has, {common}, got {missing}.")
-    figure = new_figure(3.6) if ax is None else None
+    figure = new_figure(3.3) if ax is None else None
     if figure is not None:
         ax = figure.add_subplot()
     assert ax is not None
@@ -108,7 +108,7 @@ def _draw(
     else:
         depth_bar([ax], layers)
     if len(runs) > 1:
-        handles.append(Patch(color=GREY, alpha=0.3, linewidth=0, label=rf"$\pm$ 1 sd of {len(runs)} runs"))
+        handles.append(Patch(color=GREY, alpha=0.3, linewidth=0, label=f"±1 sd of {len(runs)} runs"))
     else:
         handles.append(Line2D([], [], color=INK, label="1 run"))
     drawn += legend(ax, handles, own_figure=own_figure)

@@ -192,17 +192,15 @@ def test_a_deep_plane_joins_the_layers_of_some_epochs_and_names_some_layers():
 
 
 def test_curves_have_a_panel_a_quantity_and_a_line_a_layer():
-    history = a_history(3, quantities=("target", "input", "usable"))
+    history = a_history(3)
     figure = curves(history)
-    assert [axes.get_ylabel() for axes in figure.axes] == [
-        "$I(T;Y)$ (bits)", "$I(X;T)$ (bits)", "usable $I(T;Y)$ (bits)",
-    ]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["$I(T;Y)$ (bits)", "$I(X;T)$ (bits)"]
     assert figure.axes[-1].get_xlabel() == "epoch"
     for axes, quantity in zip(figure.axes, history.quantities, strict=True):
         for line in (line for line in axes.lines if line.get_label() in history.layers):
             series = history.series(quantity)[line.get_label()]
             np.testing.assert_array_equal(line.get_xydata(), np.column_stack([series.epochs, series.mi]))
-    assert legend_labels(figure) == ["net.1", "net.3", "output", r"null $\pm$ 2 sd"]
+    assert legend_labels(figure) == ["net.1", "net.3", "output", "null ±2 sd"]
 
 
 def test_layers_have_the_colours_of_okabe_and_ito():
@@ -217,7 +215,7 @@ def test_the_null_band_is_two_standard_deviations_of_the_widest_null():
         for epoch in (0, 1):
             history.append(epoch=epoch, step=0, layer=layer, quantity="target", estimate=estimate(null_std=std))
     axes = curves(history).axes[0]
-    band = scatter(axes, r"null $\pm$ 2 sd").get_paths()[0].get_extents()
+    band = scatter(axes, "null ±2 sd").get_paths()[0].get_extents()
     assert (band.y0, band.y1) == pytest.approx((-0.4, 0.4))
     low, high = axes.get_ylim()
     assert low < -0.4 < 1.0 < high
@@ -255,8 +253,21 @@ def test_losses_stand_on_a_second_axis_behind_the_curves():
     assert {"train_loss", "val_loss"} < set(legend_labels(figure))
 
 
-def test_total_and_usable_information_share_a_scale():
-    target, usable = curves(a_history(quantities=("target", "usable"))).axes
+def test_usable_information_is_dashed_beside_the_total():
+    history = a_history(2, quantities=("target", "usable"))
+    figure = curves(history)
+    (axes,) = figure.axes
+    dashed = [line for line in axes.lines if line.get_label() == "_usable"]
+    for line, series in zip(dashed, history.series("usable").values(), strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), series.mi)
+    assert [line.get_color() for line in dashed] == ["#0072B2", "#D55E00"]
+    assert {line.get_linestyle() for line in dashed} == {"--"}
+    assert "usable" in legend_labels(figure)
+
+
+def test_in_a_deep_network_total_and_usable_information_have_panels_of_one_scale():
+    target, usable, _ = curves(a_history(9, quantities=("target", "usable"))).axes
+    assert usable.get_ylabel() == "usable $I(T;Y)$ (bits)"
     assert target.get_ylim() == usable.get_ylim()
 
 
@@ -267,7 +278,7 @@ def test_many_layers_are_told_by_a_bar_of_names():
     assert names[0] == "net.1"
     assert names[-1] == "output"
     assert len(names) == 6
-    assert legend_labels(figure) == [r"null $\pm$ 2 sd"]
+    assert legend_labels(figure) == ["null ±2 sd"]
 
 
 def test_long_names_keep_both_ends():
@@ -323,7 +334,7 @@ def test_the_overlay_draws_mean_spread_and_every_run():
     assert labels(axes).count("_run") == 8
     band = axes.collections[1].get_paths()[0].vertices[:, 1]
     assert band.max() == pytest.approx((table.mean(0) + table.std(0, ddof=1)).max())
-    assert legend_labels(figure) == ["net.1", "output", r"$\pm$ 1 sd of 4 runs"]
+    assert legend_labels(figure) == ["net.1", "output", "±1 sd of 4 runs"]
 
 
 def test_the_overlay_averages_only_epochs_that_all_runs_measured():
@@ -378,7 +389,7 @@ def test_curves_can_be_drawn_on_several_axes():
     axes = Figure().subplots(2, 1)
     curves(a_history(), ax=axes)
     assert [a.get_ylabel() for a in axes] == ["$I(T;Y)$ (bits)", "$I(X;T)$ (bits)"]
-    with pytest.raises(ValueError, match="ax: expected as many axes as quantities, 1, got 2"):
+    with pytest.raises(ValueError, match=r"ax: expected one axes for each of \['target'\], got 2"):
         curves(a_history(), quantities=("target",), ax=axes)
 
 

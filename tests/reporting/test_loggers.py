@@ -43,7 +43,7 @@ def assert_is_figure(data: bytes | Path) -> None:
     """Whether it is a picture of a figure's size with something on it."""
     with Image.open(BytesIO(data) if isinstance(data, bytes) else data) as image:
         assert image.format == "PNG"
-        assert min(image.size) > 400
+        assert min(image.size) > 350
         assert len(set(image.convert("L").resize((64, 64)).tobytes())) > 10
 
 
