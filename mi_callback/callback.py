@@ -72,6 +72,11 @@ class MutualInformationMonitor(Callback):
         on_error: "warn" keeps training when measuring fails, tells each kind of failure once and logs NaN; "raise"
             lets the failure end training.
 
+    To stop or to keep checkpoints by a layer's information, let Lightning's callbacks look at the end of the training
+    epoch, when it is there: ``EarlyStopping("mi_target/output", mode="max", check_on_train_epoch_end=True,
+    check_finite=False)``, where the last keeps a failed measurement, which is NaN, from ending the run, and
+    ``ModelCheckpoint(monitor="mi_target/output", mode="max", save_on_train_epoch_end=True)``.
+
     Attributes:
         history: everything measured so far; ``history.to_rows()`` gives plain dicts. It is part of checkpoints.
         evidence: estimates of I(X;T) by other ways than the logged one, on which ``verdicts()`` rests.

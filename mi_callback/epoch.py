@@ -99,8 +99,10 @@ class EpochMeasurer:
         error = self.processes.agree(error)
         if isinstance(error, CollectionError):
             raise error
-        if error is not None or first is None:  # it may pass: tried again at the end of the epoch
-            self._faults.add("running the model over a first batch", error or CollectionError("nothing collected"))
+        self._stochastic = self.processes.share(self._stochastic)[0]
+        if error is not None:  # it may pass: tried again at the end of the epoch
+            self._keys = ()  # on every process, so that all log the same
+            self._faults.add("running the model over a first batch", error)
             return
         if "input" in self._measurer.quantities and first.inputs is not None and not has_metric(first.inputs):
             rank_zero_warn(
@@ -127,6 +129,7 @@ class EpochMeasurer:
             with self._cost.part("estimate"):
                 found, ceilings = self._estimate(trainer, collected)
         results = {(result.layer, result.quantity): result for result in found}
+        self._keys = self._keys or tuple(results)
         for layer, quantity in self._keys:
             missing = Measured(layer, quantity, no_estimate(self._measurer.estimator, n_samples))
             results.setdefault((layer, quantity), missing)

@@ -96,6 +96,35 @@ def test_stopping_and_checkpointing_by_information(tmp_path):
     )
 
 
+class Validated(Net):
+    def val_dataloader(self):
+        return DataLoader(TensorDataset(*pairs(20, seed=1)), batch_size=20)
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", nn.functional.mse_loss(self(batch[0]), batch[1]))
+
+
+def test_stopping_and_checkpointing_beside_validation_as_documented(tmp_path):
+    """A failed measurement, NaN, does not end the run."""
+    callback, model = monitor(), Validated()
+    stop = EarlyStopping("mi_target/output", mode="max", check_on_train_epoch_end=True, check_finite=False)
+    keep = ModelCheckpoint(tmp_path, monitor="mi_target/output", mode="max", save_on_train_epoch_end=True)
+    measure = callback._measurer._sweep
+    callback._measurer._sweep = lambda *args, **options: (
+        _raise() if model.current_epoch == 1 and not options.get("max_batches") else measure(*args, **options)
+    )
+    with pytest.warns(RuntimeWarning, match="epoch 1.*no data"):
+        run = fit(tmp_path, callback, model, None, stop, keep, max_epochs=3, enable_checkpointing=True)
+    assert run.current_epoch == 3
+    assert keep.best_model_path
+    assert callback.history.metrics["val_loss"].keys() == {0, 1, 2}
+    assert callback.history.metrics["train_loss"].keys() == {0, 1, 2}
+
+
+def _raise():
+    raise OSError("no data")
+
+
 def test_resumed_training_continues_the_curves(tmp_path):
     """Evidence: the same numbers as in one go, from a checkpoint that loads with weights_only."""
     whole = monitor()
