@@ -39,6 +39,7 @@ class NeighborTable:
     Attributes:
         values: shape (n, d), centred; distances that are not listed are computed from them. In float64, for features on
             unlike scales and for clusters far apart.
+        single: shape (n, d), the values in float32, for matrix products.
         metric: "euclidean" or "chebyshev".
         indices: shape (n, m): neighbours of each sample in order of distance, itself left out. Unsigned, which spares
             the kernels a test for negative places.
@@ -53,6 +54,7 @@ class NeighborTable:
     """
 
     values: NDArray[np.float64]
+    single: NDArray[np.float32]
     metric: Metric
     indices: NDArray[np.uint32]
     distances: NDArray[np.float32]
@@ -79,8 +81,10 @@ class NeighborTable:
         width = min(width, n - 1)
         # Medians keep the bulk of heavy-tailed features near zero, where floats are dense.
         values = np.asarray(values, dtype=np.float64)
+        centred = np.ascontiguousarray(values - np.median(values, axis=0))
         table = cls(
-            values=np.ascontiguousarray(values - np.median(values, axis=0)),
+            values=centred,
+            single=centred.astype(np.float32),
             metric=metric,
             indices=np.empty((n, width), np.uint32),
             distances=np.empty((n, width), np.float32),
@@ -134,7 +138,8 @@ class NeighborTable:
         )
         table = replace(
             self,
-            values=np.ascontiguousarray(self.values[rows]),
+            values=self.values[rows],
+            single=self.single[rows],
             indices=indices,
             distances=distances,
             lengths=lengths,
@@ -171,10 +176,9 @@ class NeighborTable:
             starts = np.append(starts, len(order))
             sorted_epsilon = epsilon[wanted][order]
             found = np.empty(len(order), np.int64)
-            values = self.values.astype(np.float32, copy=False)
 
             def count(start: int, stop: int) -> None:
-                block, slack = self._distances(distinct[start:stop], values)
+                block, slack = self.distances_to_all(distinct[start:stop])
                 kernels.count_nearer(
                     block, distinct[start:stop], self.values, slack, self.metric_code, single,
                     starts[start : stop + 1], sorted_epsilon, found,
@@ -203,11 +207,10 @@ class NeighborTable:
         probe = np.linspace(0, n - 1, probes).astype(np.int64)
         expected = (width + 1) * probes / n
         rank = math.ceil(expected + 1.5 * math.sqrt(expected))
-        values = self.values.astype(np.float32, copy=False)
 
         def select(start: int, stop: int) -> None:
             rows = np.arange(start, stop)
-            block, slack = self._distances(rows, values)
+            block, slack = self.distances_to_all(rows)
             kernels.select_neighbors(
                 block, rows, self.values, slack, self.metric_code, probe, rank, self.indices, self.distances,
                 self.lengths, self.radii, self.farthest, self.atoms, self.first,
@@ -230,16 +233,13 @@ class NeighborTable:
         self.atoms[:] = sizes[group]
         self.first[:] = first[group]
 
-    def _distances(
-        self, rows: NDArray[np.integer], single: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def distances_to_all(self, rows: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Approximate distances (Euclidean: squared) of some rows to all samples, and bounds on their error.
 
         Called in worker threads, each with a matrix product of its own: that spares them waiting for one another.
 
         Args:
             rows: shape (B,), samples.
-            single: shape (n, d), the values as float32.
 
         Returns:
             Shape (B, n) distances; shape (B + 1,) absolute error bounds of the rows and, last, the bound relative to
@@ -250,6 +250,7 @@ class NeighborTable:
         if self.metric == "chebyshev" or d <= _FEW_FEATURES:
             kernels.distance_rows(self.values, rows, self.metric_code, block)
             return block, np.append(np.zeros(len(rows)), 1e-6).astype(np.float32)
+        single = self.single
         chosen = single[rows]
         faiss.omp_set_num_threads(1)  # of this thread of ours alone
         faiss.pairwise_L2sqr(d, len(rows), faiss.swig_ptr(chosen), n, faiss.swig_ptr(single), faiss.swig_ptr(block))

@@ -99,7 +99,7 @@ def test_same_numbers_whatever_the_threads_and_batches(kind, monkeypatch):
         return np.concatenate([reading.local, reading.null])
 
     usual = run()
-    for workers, batch in [(1, 51), (5, 51), (2, 3)]:
+    for workers, batch in [(1, 101), (5, 101), (2, 3)]:
         monkeypatch.setattr(parallel, "n_workers", lambda workers=workers: workers)
         monkeypatch.setattr(estimators, "_BATCH", batch)
         np.testing.assert_array_equal(run(), usual)

@@ -7,6 +7,7 @@ computed here equals the same one in a table bit for bit.
 """
 
 from mi_callback.estimation.kernels.basics import CHEBYSHEV, EUCLIDEAN
+from mi_callback.estimation.kernels.completions import complete_labels, complete_scalar, complete_table
 from mi_callback.estimation.kernels.scans import scan_labels, scan_scalar, scan_table
 from mi_callback.estimation.kernels.tables import (
     count_listed,
@@ -20,6 +21,9 @@ from mi_callback.estimation.kernels.tables import (
 __all__ = [
     "CHEBYSHEV",
     "EUCLIDEAN",
+    "complete_labels",
+    "complete_scalar",
+    "complete_table",
     "count_listed",
     "count_nearer",
     "distance_rows",

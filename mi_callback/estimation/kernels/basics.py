@@ -1,4 +1,4 @@
-"""What all kernels share: how they are compiled, the distance of two samples, and searching sorted rows."""
+"""What all kernels share: how they are compiled, the distance of two samples, searching rows and counting in them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ __all__ = [
     "INF",
     "compiled",
     "compiled_sum",
+    "count_row",
     "distance",
     "insert",
     "lower_bound",
     "lower_bound_scaled",
+    "reach",
 ]
 
 compiled = njit(nogil=True, cache=True)
@@ -70,3 +72,47 @@ def lower_bound_scaled(row, length, ratio, value):
         start += half * (row[start + half - 1] * ratio < value)
         length -= half
     return start
+
+
+@compiled
+def _count_below(row, limit):
+    """Number of entries below a limit."""
+    count = 0
+    for j in range(row.size):  # the plainest loop: it vectorises
+        count += row[j] < limit
+    return count
+
+
+@compiled
+def reach(radius, metric, absolute, relative):
+    """Largest approximate distance (Euclidean: squared) that may belong to a radius, given bounds on its error."""
+    limit = radius * radius if metric == EUCLIDEAN else radius
+    return limit + absolute + relative * limit
+
+
+@compiled
+def count_row(approximate, x, i, metric, ratio, epsilon, absolute, relative):
+    """Number of samples whose distance to i, times a ratio, is below epsilon > 0; close calls are recomputed.
+
+    Args:
+        approximate: (n,) distances (Euclidean: squared) of sample i to all samples.
+        x: (n, d) values.
+        i: sample, itself not counted.
+        metric: EUCLIDEAN or CHEBYSHEV.
+        ratio: factor that turns the distances into the unit of epsilon.
+        epsilon: radius.
+        absolute, relative: bounds on the error of the approximate distances.
+    """
+    limit = epsilon / ratio
+    high = reach(limit, metric, absolute, relative)
+    low = 2 * (limit * limit if metric == EUCLIDEAN else limit) - high
+    count = 0
+    for start in range(0, approximate.size, 512):  # few pieces hold a close call
+        piece = approximate[start : start + 512]
+        surely = _count_below(piece, low)
+        count += surely
+        if _count_below(piece, high) > surely:
+            for j in range(piece.size):
+                if low <= piece[j] < high:
+                    count += distance(x, i, x, start + j, metric) * ratio < epsilon
+    return count - 1

@@ -9,6 +9,7 @@ from mi_callback.estimation.kernels.basics import (
     EUCLIDEAN,
     INF,
     compiled,
+    count_row,
     distance,
     lower_bound_scaled,
 )
@@ -40,15 +41,6 @@ def _largest(row):
     for j in range(row.size):
         largest = max(largest, row[j])
     return largest
-
-
-@compiled
-def _count_below(row, limit):
-    """Number of entries below a limit."""
-    count = 0
-    for j in range(row.size):  # the plainest loop: it vectorises
-        count += row[j] < limit
-    return count
 
 
 @compiled
@@ -240,26 +232,9 @@ def count_nearer(block, rows, x, slack, metric, ratio, starts, epsilon, counts):
         epsilon: radii, positive, ascending in each row.
         counts: written, the sample itself not counted.
     """
-    n = block.shape[1]
     for r in range(rows.size):
-        i = rows[r]
-        approximate = block[r]
         for e in range(starts[r], starts[r + 1]):
             if e > starts[r] and epsilon[e] == epsilon[e - 1]:
                 counts[e] = counts[e - 1]
-                continue
-            limit = epsilon[e] / ratio
-            if metric == EUCLIDEAN:
-                limit *= limit
-            margin = slack[r] + slack[rows.size] * limit
-            low, high = limit - margin, limit + margin
-            count = 0
-            for start in range(0, n, 512):  # few pieces hold a close call
-                piece = approximate[start : start + 512]
-                surely = _count_below(piece, low)
-                count += surely
-                if _count_below(piece, high) > surely:
-                    for j in range(piece.size):
-                        if low <= piece[j] < high:
-                            count += distance(x, i, x, start + j, metric) * ratio < epsilon[e]
-            counts[e] = count - 1
+            else:
+                counts[e] = count_row(block[r], x, rows[r], metric, ratio, epsilon[e], slack[r], slack[rows.size])
