@@ -107,12 +107,16 @@ def count_row(approximate, x, i, metric, ratio, epsilon, absolute, relative):
     high = reach(limit, metric, absolute, relative)
     low = 2 * (limit * limit if metric == EUCLIDEAN else limit) - high
     count = 0
-    for start in range(0, approximate.size, 512):  # few pieces hold a close call
-        piece = approximate[start : start + 512]
+    for start in range(0, approximate.size, 2048):  # few pieces hold a close call, and there few of their parts
+        piece = approximate[start : start + 2048]
         surely = _count_below(piece, low)
         count += surely
-        if _count_below(piece, high) > surely:
-            for j in range(piece.size):
-                if low <= piece[j] < high:
-                    count += distance(x, i, x, start + j, metric) * ratio < epsilon
+        if _count_below(piece, high) == surely:
+            continue
+        for part_start in range(0, piece.size, 128):
+            part = piece[part_start : part_start + 128]
+            if _count_below(part, high) > _count_below(part, low):
+                for j in range(part.size):
+                    if low <= part[j] < high:
+                        count += distance(x, i, x, start + part_start + j, metric) * ratio < epsilon
     return count - 1

@@ -217,18 +217,16 @@ def scan_table(
             scratch[row_indices[c]] = row[c]
         for p in range(permutations.shape[0]):
             partner = permutations[p, i]
-            inverse = inverses[p]
             y_length = y_lengths[partner]
-            y_row, y_row_indices = y_distances[partner, :y_length], y_indices[partner, :y_length]
             best[:] = INF
             kth = INF
             c = y_length
             for at in range(y_length):
-                dy = y_row[at] * ratio
+                dy = y_distances[partner, at] * ratio
                 if dy >= kth:
                     c = at
                     break
-                radius = max(dy, scratch[inverse[y_row_indices[at]]])
+                radius = max(dy, scratch[inverses[p, y_indices[partner, at]]])
                 if radius < kth:
                     insert(best, radius)
                     kth = best[k - 1]
@@ -238,10 +236,11 @@ def scan_table(
             bounds[p, i] = -1
             if kth == 0:
                 y_atom = y_atoms[partner]
-                joint = joint_table(i, permutations[p], inverse, first, y_row_indices, y_atom, y_first)
+                y_row_indices = y_indices[partner, :y_length]
+                joint = joint_table(i, permutations[p], inverses[p], first, y_row_indices, y_atom, y_first)
                 term = psi[joint] - psi[atoms[i]] - psi[y_atom]
             else:
-                while c > 0 and y_row[c - 1] * ratio >= kth:
+                while c > 0 and y_distances[partner, c - 1] * ratio >= kth:
                     c -= 1
                 term = psi[k] - psi[lower_bound(row, row.size, kth) + 1] - psi[c + 1]
             sums[p] += term
