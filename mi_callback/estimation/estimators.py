@@ -54,7 +54,7 @@ def read_table(table: NeighborTable, target: Target, k: int, permutations: Permu
     n = table.n_samples
     psi = np.concatenate([[np.nan], digamma(np.arange(1, n + 2))])
     local = np.empty(n)
-    totals = []
+    totals: list[NDArray[np.float64]] = []
     completed = 0
     for batch in _batches(n, permutations):
         scan, complete = _prepare(table, target, k, psi, batch)
