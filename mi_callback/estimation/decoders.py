@@ -6,77 +6,81 @@ are made once and shared by folds and penalties, which no general-purpose estima
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.optimize import minimize
 
-__all__ = ["logistic_probabilities", "ridge_predictions"]
+__all__ = ["logistic_probabilities", "ridge_folds"]
 
-_CLIP = 6.0  # standardised activations are cut off here, lest one outlier dominate a linear reader
-_MAX_FEATURES = 512  # wider layers are read through this many random projections
+_LEAST_VARIANCE = 1e-9
 _RIDGE_PENALTIES = np.logspace(-6, 4, 21)
-_LOGISTIC_PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4)  # per sample, on whitened features; from strong to weak, warm-started
-_LOGISTIC_SAMPLES = 5_000  # fitting on more changes the third digit and costs in proportion
+_LOGISTIC_PENALTIES = (0.3, 0.03, 0.003, 0.0003)  # per sample, on whitened features; from strong to weak, warm-started
+_LOGISTIC_SAMPLES = 20_000  # more cost in proportion, and change the third digit
 _ITERATIONS = 30
 
 
-def _features(t: NDArray[np.float64], train: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Standardised by the training part's mean and spread and cut off; units that do not vary there are left out."""
-    if t.shape[1] > _MAX_FEATURES:
-        projection = np.random.default_rng(0).standard_normal((t.shape[1], _MAX_FEATURES))
-        t = t @ projection / np.sqrt(t.shape[1])
-    mean, spread = t[train].mean(axis=0), t[train].std(axis=0)
-    varies = spread > 1e-7 * np.abs(t[train]).max(axis=0)
-    return np.asarray(np.clip((t[:, varies] - mean[varies]) / spread[varies], -_CLIP, _CLIP))
+def ridge_folds(
+    f: NDArray[np.float64], y: NDArray[np.float64], folds: NDArray[np.intp]
+) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
+    """Ridge regressions, each fitted without one fold; the penalty by generalised cross-validation.
 
-
-def ridge_predictions(
-    t: NDArray[np.float64], y: NDArray[np.float64], train: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Fit a ridge regression on part of the samples and predict all; the penalty by generalised cross-validation.
-
-    Golub, Heath & Wahba 1979, doi:10.1080/00401706.1979.10489751; read off one eigendecomposition.
+    Golub, Heath & Wahba 1979, doi:10.1080/00401706.1979.10489751, read off one eigendecomposition. Products over
+    samples are made once: those of a training part are the total less those of the fold.
 
     Args:
-        t: shape (n, d).
+        f: shape (n, d), features.
         y: shape (n, e).
-        train: shape (n,), which samples to fit on.
+        folds: shape (n,), the fold of each sample.
 
-    Returns:
-        Predictions, shape (n, e), and the covariance of the residuals to expect on new samples, shape (e, e).
+    Yields:
+        The fold left out; predictions for all samples, shape (n, e); and the covariance of the residuals to expect on
+        samples not fitted on, shape (e, e).
     """
-    f = _features(t, train)
-    mean_y = y[train].mean(axis=0)
-    ft, yt = f[train], y[train] - mean_y
-    n = len(ft)
-    offset = ft.mean(axis=0)
-    gram = (ft.T @ ft) / n - np.outer(offset, offset)
-    cross = (ft.T @ yt) / n
-    values, vectors = eigh(gram) if gram.size else (np.zeros(0), gram)
+    both = np.concatenate([f, y], axis=1)
+    n_folds = int(folds.max()) + 1
+    parts = [both[folds == fold] for fold in range(n_folds)]
+    products, sums = [part.T @ part for part in parts], [part.sum(axis=0) for part in parts]
+    for fold in range(n_folds):
+        n = len(f) - len(parts[fold])
+        mean = (sum(sums) - sums[fold]) / n
+        moments = (sum(products) - products[fold]) / n - np.outer(mean, mean)
+        coefficients, covariance = _ridge(moments, f.shape[1], n)
+        yield fold, (f - mean[: f.shape[1]]) @ coefficients + mean[f.shape[1] :], covariance
+
+
+def _ridge(
+    moments: NDArray[np.float64], d: int, n: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coefficients (d, e) and residual covariance (e, e), from the joint covariance of features and targets."""
+    cross, total = moments[:d, d:], moments[d:, d:]
+    values, vectors = eigh(moments[:d, :d]) if d else (np.zeros(0), np.zeros((0, 0)))
     values = np.maximum(values, 0)
     projected = vectors.T @ cross
-    total = (yt**2).sum() / n
-    best_score, best_penalty = np.inf, _RIDGE_PENALTIES[-1]
+    best, score, freedom = _RIDGE_PENALTIES[-1], np.inf, 1.0
     for penalty in _RIDGE_PENALTIES:
         shrunk = values / (values + penalty)
-        freedom = 1 - (1 + shrunk.sum()) / n
+        left = 1 - (1 + shrunk.sum()) / n
+        if left < 0.5:  # near 0 the score lies
+            continue
         explained = ((2 - shrunk)[:, None] * projected**2 / (values + penalty)[:, None]).sum()
-        score = (total - explained) / freedom**2 if freedom >= 0.5 else np.inf  # near 0 the score lies
-        if score < best_score:
-            best_score, best_penalty = score, penalty
-    shrunk = values / (values + best_penalty)
-    coefficients = vectors @ (projected / (values + best_penalty)[:, None])
-    predicted = (f - offset) @ coefficients + mean_y
-    residual = y[train] - predicted[train]
-    freedom = max(1 - (1 + shrunk.sum()) / n, 1 / n)
-    covariance = residual.T @ residual / n / freedom**2  # squared: what GCV expects of samples not fitted on
-    floor = 1e-9 * np.eye(y.shape[1])  # y is standardised: a perfect prediction must not make q infinite
-    return predicted, np.asarray(covariance + floor)
+        if (np.trace(total) - explained) / left**2 < score:
+            best, score, freedom = penalty, (np.trace(total) - explained) / left**2, left
+    weights = projected / (values + best)[:, None]
+    shrunk = values / (values + best)
+    fitted = (projected * ((2 - shrunk) / (values + best))[:, None]).T @ projected
+    # Squared: what generalised cross-validation expects of samples not fitted on. The floor keeps q finite where the
+    # prediction is perfect; y is standardised.
+    covariance = (total - fitted) / freedom**2
+    covariance = (covariance + covariance.T) / 2
+    spectrum, axes = np.linalg.eigh(covariance)
+    return vectors @ weights, np.asarray((axes * np.maximum(spectrum, _LEAST_VARIANCE)) @ axes.T)
 
 
 def logistic_probabilities(
-    t: NDArray[np.float64], labels: NDArray[np.intp], folds: NDArray[np.intp]
+    f: NDArray[np.float64], labels: NDArray[np.intp], folds: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """Held-out probability of each sample's own class under a multinomial logistic regression, shape (n,).
 
@@ -84,7 +88,7 @@ def logistic_probabilities(
     the penalty that read the other folds best, so that its own samples have no say.
 
     Args:
-        t: shape (n, d).
+        f: shape (n, d), features.
         labels: shape (n,), classes 0 to K - 1.
         folds: shape (n,), the fold of each sample.
     """
@@ -92,15 +96,15 @@ def logistic_probabilities(
     prior = np.bincount(labels, minlength=n_classes) / n
     own = np.empty((1 + len(_LOGISTIC_PENALTIES), n))
     own[0] = np.log(prior)[labels]  # an infinite penalty: the decoder that looks at nothing
+    white = _whitened(f)
     for fold in range(n_folds):
         train = folds != fold
-        f = _whitened(_features(t, train), train)
         fit_on = np.flatnonzero(train)
         fit_on = fit_on[:: -(-len(fit_on) // _LOGISTIC_SAMPLES)]
-        features, held = f[fit_on], f[~train]
+        features, held = white[fit_on], white[~train]
         one_hot = np.zeros((len(fit_on), n_classes), dtype=np.float32)
         one_hot[np.arange(len(fit_on)), labels[fit_on]] = 1
-        weights = np.zeros((f.shape[1], n_classes))
+        weights = np.zeros((white.shape[1], n_classes))
         weights[-1] = np.log(prior)
         for i, penalty in enumerate(_LOGISTIC_PENALTIES):
             weights = _fit_logistic(features, one_hot, penalty, weights)
@@ -111,10 +115,9 @@ def logistic_probabilities(
     return np.asarray(np.exp(own[best[folds], np.arange(n)]))
 
 
-def _whitened(f: NDArray[np.float64], train: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _whitened(f: NDArray[np.float64]) -> NDArray[np.float32]:
     """Uncorrelated features of unit variance, but for directions of next to none, and a column of ones."""
-    ft = f[train]
-    values, vectors = eigh(ft.T @ ft / len(ft)) if f.shape[1] else (np.zeros(0), np.zeros((0, 0)))
+    values, vectors = eigh(f.T @ f / len(f)) if f.shape[1] else (np.zeros(0), np.zeros((0, 0)))
     turned = f @ (vectors / np.sqrt(np.maximum(values, 0) + 1e-3))
     return np.concatenate([turned, np.ones((len(f), 1))], axis=1).astype(np.float32)
 

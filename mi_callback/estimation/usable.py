@@ -17,14 +17,19 @@ h(Y) - 1/2 log(2 pi e MSE) is the same bound with the Gaussian q and less: it la
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mi_callback.estimation.decoders import logistic_probabilities, ridge_predictions
+from mi_callback.estimation.decoders import logistic_probabilities, ridge_folds
 
 __all__ = ["usable_information"]
 
 _MARGINAL_SAMPLES = 2_048  # predictions that a marginal q(y) is averaged over: a bound of log 2048 = 11 bits
+_CLIP = 6.0  # standardised activations are cut off here, lest one outlier dominate a linear reader
+_MAX_FEATURES = 512  # a wider layer is read through its leading directions: a function of T, so still a bound
+_WIDE_FEATURES = 256
 _MAX_TARGETS = 16  # a target of more dimensions is read through its leading principal components
 _GUARD = 0.01  # share of the marginal mixed into q(y|t): a wild prediction costs at most log 100, all others .015 bits
 
@@ -50,7 +55,7 @@ def usable_information(
     Raises:
         ValueError: if there are fewer than two samples a fold, or lengths differ.
     """
-    t, y = np.asarray(activations, dtype=np.float64), np.asarray(target)
+    t, y = np.asarray(activations), np.asarray(target)
     t, y = t.reshape(len(t), -1), y.reshape(len(y), -1)
     if len(t) != len(y):
         raise ValueError(f"target: expected {len(t)} samples, as many as the activations have, got {len(y)}.")
@@ -62,8 +67,25 @@ def usable_information(
     rng = np.random.default_rng((seed, 0x5AB))
     if discrete:
         labels = np.unique(y[:, 0], return_inverse=True)[1].reshape(-1)
-        return _from_classes(t, labels, n_folds, rng)
-    return _from_values(t, y.astype(np.float64), n_folds, rng)
+        return _from_classes(_features(t), labels, n_folds, rng)
+    return _from_values(_features(t), y.astype(np.float64), n_folds, rng)
+
+
+def _features(t: NDArray[Any]) -> NDArray[np.float64]:
+    """Units brought to zero mean and unit spread, cut off at six; of a wide layer its leading directions.
+
+    Fitted to all samples, but without any look at Y: as much a part of the layer as of its reader.
+    """
+    t = t if t.dtype == np.float32 else t.astype(np.float64)
+    mean, spread = t.mean(axis=0, dtype=np.float64), t.std(axis=0, dtype=np.float64)
+    varies = spread > 1e-7 * np.abs(t).max(axis=0)
+    f = np.clip((t[:, varies] - mean[varies].astype(t.dtype)) / spread[varies].astype(t.dtype), -_CLIP, _CLIP)
+    if f.shape[1] > _MAX_FEATURES:
+        # One step of subspace iteration from random directions (Halko et al. 2011, doi:10.1137/090771806).
+        start = np.random.default_rng(0).standard_normal((f.shape[1], _WIDE_FEATURES)).astype(f.dtype)
+        f = f @ np.linalg.qr(f.T @ (f @ start))[0]
+        f /= f.std(axis=0) + np.finfo(f.dtype).tiny
+    return np.asarray(f, dtype=np.float64)
 
 
 def _folds(n: int, n_folds: int, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -72,7 +94,7 @@ def _folds(n: int, n_folds: int, rng: np.random.Generator) -> NDArray[np.intp]:
 
 
 def _from_classes(
-    t: NDArray[np.float64], labels: NDArray[np.intp], n_folds: int, rng: np.random.Generator
+    f: NDArray[np.float64], labels: NDArray[np.intp], n_folds: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """H(Y) minus the held-out cross entropy, sample by sample, in nats.
 
@@ -80,13 +102,13 @@ def _from_classes(
     """
     n = len(labels)
     frequency = np.bincount(labels) / n
-    own = logistic_probabilities(t, labels, _folds(n, n_folds, rng))
+    own = logistic_probabilities(f, labels, _folds(n, n_folds, rng))
     prior = frequency[labels]
     return np.asarray(np.log((1 - _GUARD) * own / prior + _GUARD))
 
 
 def _from_values(
-    t: NDArray[np.float64], y: NDArray[np.float64], n_folds: int, rng: np.random.Generator
+    f: NDArray[np.float64], y: NDArray[np.float64], n_folds: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Local log q(y|t) / q(y) in nats, q a Gaussian around the prediction of a cross-fitted ridge."""
     spread = y.std(axis=0)
@@ -99,9 +121,8 @@ def _from_values(
     others = rng.permutation(n)[:_MARGINAL_SAMPLES]
     listed = np.zeros(n, dtype=bool)
     listed[others] = True
-    for fold in range(n_folds):
+    for fold, predicted, residual_covariance in ridge_folds(f, y, folds):
         held = np.flatnonzero(folds == fold)
-        predicted, residual_covariance = ridge_predictions(t, y, folds != fold)
         whiten = np.linalg.inv(np.linalg.cholesky(residual_covariance)).T
         p, z = predicted @ whiten, y[held] @ whiten
         own = -0.5 * ((z - p[held]) ** 2).sum(axis=1)

@@ -196,3 +196,16 @@ def test_nats_are_bits_divided():
     values = {u: router(x, noise_std=(0.5,), unit=u).input(Variable(x))[0].estimate for u in ("bits", "nats")}
     assert values["nats"].mi * BITS == pytest.approx(values["bits"].mi)
     assert values["nats"].bounds[1] * BITS == pytest.approx(values["bits"].bounds[1])
+
+
+def test_spaces_are_compared_where_scaling_matters():
+    """Three units of cubed exponentials: plain scaling sees little but the outliers, normal scores see all."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((600, 3))
+    noisy = x + 0.5 * rng.standard_normal((600, 3))
+    made = router(x, n_permutations=0)
+    made.estimator.space = "auto"
+    plain = Estimator(space="scores", n_permutations=0).estimate(Variable(noisy), Variable(x))
+    tails = made._space_flags(Variable(np.exp(3 * noisy), name="tails"), Variable(x, name="x"), plain)
+    assert tails == (Flag.SPACES_DISAGREE,)
+    assert made._space_flags(Variable(noisy, name="even"), Variable(x, name="x"), plain) == ()

@@ -113,9 +113,9 @@ def test_fast_enough_for_every_layer_and_epoch(discrete):
     y = np.digitize(y, [-1, 0, 1]) if discrete else y
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         usable_information(t, y, discrete=discrete)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert min(seconds) < 1.0  # .2 s on a quiet machine
 
 
