@@ -134,7 +134,9 @@ def rotate(x: Array, seed: int = 3) -> Array:
     return x @ q
 
 
-def layer(width: int, activation: Callable[[Array], Array], seed: int = 5, gain: float = 1.0) -> Callable[[Array], Array]:
+def layer(
+    width: int, activation: Callable[[Array], Array], seed: int = 5, gain: float = 1.0
+) -> Callable[[Array], Array]:
     """A random dense layer that is one-to-one as soon as width is at least the input's."""
 
     def forward(x: Array) -> Array:
@@ -181,7 +183,8 @@ def dense(d: int, q: int, strength: float) -> Array:
     return np.eye(d + q) + strength * np.ones((d + q, d + q))
 
 
-def classes(name: str, means: Array, covs: Array | None = None, *, d: int, embed: Callable[[Array], Array] | None = None,
+def classes(name: str, means: Array, covs: Array | None = None, *, d: int,
+            embed: Callable[[Array], Array] | None = None,
             n: int = 5_000, low: bool = False) -> Case:
     """Equally likely Gaussian classes in the first coordinates, noise in the others, then rotated at random."""
     c, r = means.shape
@@ -197,7 +200,9 @@ def classes(name: str, means: Array, covs: Array | None = None, *, d: int, embed
         -((np.linalg.solve(roots[j], (z - means[j]).T) ** 2).sum(axis=0)) / 2 - np.log(np.diag(roots[j])).sum()
         for j in range(c)
     ], axis=1)
-    truth = 0.0 if not means.any() and (covs == covs[0]).all() else float(np.log(c) + (log_density[np.arange(len(z)), label] - logsumexp(log_density, axis=1)).mean())
+    mixed = means.any() or not (covs == covs[0]).all()
+    own = log_density[np.arange(len(z)), label]
+    truth = float(np.log(c) + (own - logsumexp(log_density, axis=1)).mean()) if mixed else 0.0
 
     def sample(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
         z, label = draw(n, rng)

@@ -132,7 +132,8 @@ class Measurer:
                 if t is not None and failure is None:
                     try:
                         for reading in self._readings(t, quantity, is_stochastic=layer in stochastic):
-                            yield Measured(layer, reading.quantity, reading.estimate, witnesses=reading.witnesses)
+                            estimate = _after_reduction(reading.estimate, collected.reductions.get(layer))
+                            yield Measured(layer, reading.quantity, estimate, witnesses=reading.witnesses)
                         continue
                     except Exception as raised:  # one layer's trouble is not another's; the caller decides what to do
                         failure = raised
@@ -147,6 +148,14 @@ class Measurer:
         if quantity == "target":
             return self._router.target(t)
         return self._router.input(t, is_stochastic=is_stochastic)
+
+
+def _after_reduction(estimate: MutualInformation, reduction: str | None) -> MutualInformation:
+    """Say in the result what was done to the layer before, which can only lower the information."""
+    if reduction is None:
+        return estimate
+    reason = f"{estimate.reason}; layer reduced by {reduction}" if estimate.reason else f"layer reduced by {reduction}"
+    return replace(estimate, reason=reason)
 
 
 def audited(results: Sequence[Measured], layers: Sequence[str]) -> list[Measured]:

@@ -122,7 +122,7 @@ def gather(local: Collected | None, error: Exception | None, processes: Processe
             layers[label] = whole
     return Collected(
         _everywhere(local.inputs, positions, processes), _everywhere(local.targets, positions, processes),
-        layers, failures if processes.rank == 0 else {}, n_samples,
+        layers, failures if processes.rank == 0 else {}, n_samples, reductions=local.reductions,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mi_callback.collection.batches import describe, first_tensor, rows_of
 from mi_callback.collection.errors import CollectionError
 from mi_callback.collection.layers import Layer
+from mi_callback.collection.reduction import WIDTH_LIMIT, SparseProjection
 
 __all__ = ["Recorder", "Rows"]
 
@@ -72,7 +73,10 @@ class Recorder:
     """Collects the values of layers over the batches of one sweep.
 
     A module that fires several times in a forward pass gives one layer a call. A layer that cannot be collected
-    fails by itself; the others go on.
+    fails by itself; the others go on. Layers wider than ``WIDTH_LIMIT`` are reduced batch by batch.
+
+    Attributes:
+        reductions: label to what was done, for the layers that were reduced.
     """
 
     def __init__(self, layers: Sequence[Layer], capacity: int | None) -> None:
@@ -81,6 +85,8 @@ class Recorder:
         self._rows: dict[int, list[Rows]] = {}
         self._errors: dict[int, Exception] = {}
         self._calls: dict[int, int] = {}
+        self._projections: dict[int, SparseProjection] = {}
+        self.reductions: dict[str, str] = {}
         self._start = self._batch = self._keep = 0
 
     @contextlib.contextmanager
@@ -123,6 +129,8 @@ class Recorder:
                 for call, part in enumerate(rows, start=1):
                     label = layer.label if len(rows) == 1 else f"{layer.label}.call{call}"
                     arrays[label] = part.finish(n)  # type: ignore[assignment]
+                    if layer.label in self.reductions:
+                        self.reductions[label] = self.reductions[layer.label]
             elif layer.request not in met:
                 failures[layer.label] = CollectionError(
                     f"layers: {layer.request!r} never fired in {n} samples: forward(x) does not call it. Choose a "
@@ -153,6 +161,8 @@ class Recorder:
             if tensor is None:
                 raise CollectionError(f"expected a tensor in its output, got {describe(value)}.")
             rows = rows_of(tensor, self._batch, batch_dim=batch_dim if tensor.ndim > 2 else 0)[: self._keep]
+            if isinstance(rows, Tensor) and rows.shape[1] > WIDTH_LIMIT:
+                rows = self._reduced(i, rows)
             parts = self._rows.setdefault(i, [])
             if call == len(parts):
                 if self._start:
@@ -162,6 +172,14 @@ class Recorder:
         except (CollectionError, MemoryError) as error:
             self._errors[i] = error
             self._rows.pop(i, None)  # what it held is of no use any more
+
+    def _reduced(self, i: int, rows: Tensor) -> Tensor:
+        width = rows.shape[1]
+        projection = self._projections.get(width)
+        if projection is None:
+            projection = self._projections[width] = SparseProjection(width)
+        self.reductions[self._layers[i].label] = projection.name
+        return projection(rows)
 
     def _check_calls(self) -> None:
         """See that every layer fired as often in the last batch as in the first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Collected:
         failures: label to the error of a layer that could not be collected.
         n_samples: number of samples n.
         positions: shape (n,), where the samples stand among those of all processes; None for one process.
+        reductions: label to what was done to a layer that is too wide to keep.
     """
 
     inputs: NDArray[Any] | None
@@ -48,6 +49,7 @@ class Collected:
     failures: dict[str, Exception]
     n_samples: int
     positions: NDArray[np.int64] | None = None
+    reductions: dict[str, str] = field(default_factory=dict)
 
 
 def sweep(
@@ -121,7 +123,7 @@ def sweep(
         raise CollectionError("train_dataloader: expected at least one sample, the loader gave none.")
     arrays, failures = recorder.finish(n)
     positions = None if source.positions is None else source.positions[:n]
-    return Collected(inputs.finish(n), targets.finish(n), arrays, failures, n, positions)
+    return Collected(inputs.finish(n), targets.finish(n), arrays, failures, n, positions, recorder.reductions)
 
 
 def _as_in_training(trainer: Trainer, pl_module: LightningModule, batch: Any) -> Any:

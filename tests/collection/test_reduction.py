@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from mi_callback.collection.reduction import SparseProjection
+from mi_callback.collection.layers import Layer
+from mi_callback.collection.recorder import Recorder
+from mi_callback.collection.reduction import KEPT_WIDTH, SparseProjection
 
 
 def test_distances_are_kept_up_to_a_few_per_cent():
@@ -38,3 +41,19 @@ def test_what_cannot_be_reduced_is_refused():
         SparseProjection(50, 50)
     with pytest.raises(ValueError, match=r"expected shape \(b, 60\), got \(2, 61\)"):
         SparseProjection(60, 50)(torch.zeros(2, 61))
+
+
+def test_a_layer_too_wide_to_keep_is_reduced_while_it_is_recorded():
+    layer = nn.Flatten()
+    recorder = Recorder([Layer("conv", layer, "conv")], capacity=12)
+    maps = torch.randn(12, 8, 32, 32, generator=torch.Generator().manual_seed(0))
+    with recorder.attached():
+        for start in (0, 8):
+            part = maps[start : start + 8]
+            recorder.start(start, len(part), len(part))
+            layer(part)
+    arrays, failures = recorder.finish(12)
+    assert not failures
+    assert arrays["conv"].shape == (12, KEPT_WIDTH)
+    assert recorder.reductions == {"conv": f"sparse random projection 8192 -> {KEPT_WIDTH}"}
+    np.testing.assert_allclose(arrays["conv"], SparseProjection(8192)(maps.flatten(1)).numpy(), rtol=1e-4, atol=1e-4)
