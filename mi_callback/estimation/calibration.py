@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.integrate import quad_vec
 from scipy.optimize import brentq
 from scipy.special import entr, ndtr, ndtri
 
@@ -128,7 +127,7 @@ def class_surrogate(
     """A Gaussian layer and classes with the given frequencies, of known information.
 
     The class is the quantile bin of a noisy copy, of correlation rho, of one direction of the layer; the information
-    is one integral, exact to 1e-6 nats.
+    is one integral, exact to 1e-5 nats.
 
     Args:
         t: shape (n, d), not constant.
@@ -142,16 +141,13 @@ def class_surrogate(
     factor = _factor(t)
     frequency = np.unique(labels, return_counts=True)[1] / len(labels)
     cuts = ndtri(np.cumsum(frequency)[:-1])
+    grid, step = np.linspace(-9, 9, 18_001, retstep=True)  # a quarter of the steepest edge that rho = .99999 makes
+    density = np.exp(-(grid**2) / 2) * step / math.sqrt(2 * math.pi)
 
     def exact(rho: float) -> float:
-        spread = math.sqrt(1 - rho**2)
-
-        def conditional_entropy(u: float) -> float:
-            below = np.concatenate([[0.0], ndtr((cuts - rho * u) / spread), [1.0]])
-            return float(entr(np.diff(below)).sum() * math.exp(-u * u / 2) / math.sqrt(2 * math.pi))
-
-        conditional = quad_vec(conditional_entropy, -9, 9, epsabs=1e-8, limit=2_000)[0]
-        return float(entr(frequency).sum() - conditional)
+        below = ndtr((cuts - rho * grid[:, None]) / math.sqrt(1 - rho**2))
+        below = np.concatenate([np.zeros((len(grid), 1)), below, np.ones((len(grid), 1))], axis=1)
+        return float(entr(frequency).sum() - density @ entr(np.diff(below, axis=1)).sum(axis=1))
 
     top = 0.99999
     rho = top if exact(top) <= information else brentq(lambda r: exact(r) - information, 0, top, xtol=1e-7)
