@@ -11,11 +11,26 @@ from mi_callback.reporting.plane import information_plane
 from mi_callback.reporting.runs import overlay
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from mi_callback.reporting.history import History
 
-__all__ = ["curves", "depth_profile", "draw_figures", "heat_map", "information_plane", "overlay"]
+__all__ = ["curves", "depth_profile", "draw_figures", "heat_map", "information_plane", "overlay", "plot"]
+
+
+def plot(history: History, kind: str, ax: Axes | None) -> Figure | list[Artist]:
+    """Draw the figure of that kind, see ``History.plot``."""
+    if kind == "curves":
+        return curves(history, ax=ax)
+    if kind == "plane":
+        return information_plane(history, ax=ax)
+    if kind == "heat_map":
+        return heat_map(history, ax=ax)
+    if kind == "profile":
+        return depth_profile(history, ax=ax)
+    raise ValueError(f"kind: expected 'curves', 'plane', 'heat_map' or 'profile', got {kind!r}.")
 
 
 def draw_figures(history: History) -> dict[str, Figure]:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mi_callback.reporting.history import ROW_KEYS, is_history_state
+from mi_callback.reporting.history import is_history_state
+from mi_callback.reporting.series import ROW_KEYS
 
 if TYPE_CHECKING:
     from mi_callback.reporting.history import History

@@ -7,11 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mi_callback.estimation.records import Flag, MutualInformation
-from mi_callback.reporting.series import Ceiling, Series
+from mi_callback.estimation.records import MutualInformation
+from mi_callback.reporting.series import ROW_KEYS, Ceiling, Series, series_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,16 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["ROW_KEYS", "History", "is_history_state"]
-
-ROW_KEYS = (
-    "epoch", "step", "layer", "quantity", "mi", "raw", "null_mean", "null_std", "p_value", "stderr", "unit",
-    "estimator", "space", "intrinsic_dim", "n_samples", "flags",
-)
+__all__ = ["History", "is_history_state"]
 
 _FORMAT = "mi_callback.history/1"  # marks the state, so that it is found in a checkpoint whatever key it stands under
-
-_REMARKS = frozenset(flag.label for flag in Flag if not flag.is_doubt)
 
 _BOUNDED = {
     "I(X;Y)": ("target", "usable"),
@@ -166,7 +156,7 @@ class History:
         for (_, layer, measured), values in self._rows.items():
             if measured == quantity:
                 by_layer.setdefault(layer, []).append(values)
-        return {layer: _series(layer, quantity, rows) for layer, rows in by_layer.items()}
+        return {layer: series_of(layer, quantity, rows) for layer, rows in by_layer.items()}
 
     def ceilings_of(self, quantity: str) -> dict[str, Ceiling]:
         """The finite upper limits that bound ``quantity``, by name."""
@@ -237,15 +227,7 @@ class History:
         """
         from mi_callback.reporting import figures
 
-        if kind == "curves":
-            return figures.curves(self, ax=ax)
-        if kind == "plane":
-            return figures.information_plane(self, ax=ax)
-        if kind == "heat_map":
-            return figures.heat_map(self, ax=ax)
-        if kind == "profile":
-            return figures.depth_profile(self, ax=ax)
-        raise ValueError(f"kind: expected 'curves', 'plane', 'heat_map' or 'profile', got {kind!r}.")
+        return figures.plot(self, kind, ax)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything as dicts and lists of plain values, column by column, so that it loads with ``weights_only``."""
@@ -287,18 +269,3 @@ class History:
 def is_history_state(state: object) -> bool:
     """Whether ``state`` is what ``History.state_dict`` returns."""
     return isinstance(state, Mapping) and state.get("format") == _FORMAT
-
-
-def _series(layer: str, quantity: str, rows: list[tuple[Any, ...]]) -> Series:
-    columns = dict(zip(ROW_KEYS, zip(*rows, strict=True), strict=True))
-    epochs = np.array(columns["epoch"], dtype=np.int64)
-    order = np.argsort(epochs, kind="stable")  # a resumed run may have measured an earlier epoch late
-
-    def column(key: str) -> NDArray[np.float64]:
-        return np.array(columns[key], dtype=np.float64)[order]
-
-    return Series(
-        layer=layer, quantity=quantity, epochs=epochs[order], mi=column("mi"), raw=column("raw"),
-        null_std=column("null_std"), stderr=column("stderr"),
-        flagged=np.array([not _REMARKS.issuperset(flags) for flags in columns["flags"]])[order],
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +21,19 @@ __all__ = ["interactive_figure"]
 
 _MOST_POINTS = 300  # of a curve; a browser is slow with more, and the selection is even
 _MOST_STEPS = 150  # of the slider
+_MOST_MARKERS = 2000  # in one pair of axes; with more points, lines alone
 _SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down", "P": "cross",
             "X": "x"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """One layer in one pair of axes; x is None where epochs run along the axis."""
+
+    x: Series | None
+    y: Series
+    row: int
+    column: int
 
 
 def interactive_figure(history: History) -> go.Figure:
@@ -43,33 +55,27 @@ def interactive_figure(history: History) -> go.Figure:
         len(panels), column, specs=specs, shared_xaxes="columns", vertical_spacing=0.07, horizontal_spacing=0.1
     )
     looks = layer_looks(history.layers)
-    flags = {(r["layer"], r["quantity"], r["epoch"]): ", ".join(r["flags"]) for r in history.to_rows() if r["flags"]}
-    moving: list[tuple[Any, ...]] = []  # what the slider moves: x series or None for the epoch itself, y series
+    plane: list[_Place] = []
     if has_plane:
         inputs, targets = history.series("input"), history.series("target")
-        for layer in (name for name in inputs if name in targets):
-            _trajectory(figure, history, inputs[layer], targets[layer], looks[layer])
-        _ceilings(figure, history, "input", 1, 1, vertical=True)
-        _ceilings(figure, history, "target", 1, 1, vertical=False)
-        figure.update_xaxes(title_text=_label(history, "input"), row=1, col=1)
-        figure.update_yaxes(title_text=_label(history, "target"), row=1, col=1)
-    named: set[str] = set()
-    for row, quantity in enumerate(panels, start=1):
-        for layer, series in history.series(quantity).items():
-            _curve(figure, history, series, looks[layer], flags, row, column, named=layer not in named)
-            named.add(layer)
-        _ceilings(figure, history, quantity, row, column, vertical=False)
-        figure.update_yaxes(title_text=_label(history, quantity), row=row, col=column)
-    figure.update_xaxes(title_text="epoch", row=len(panels), col=column)
+        plane = [_Place(inputs[name], targets[name], 1, 1) for name in inputs if name in targets]
+    curves = [
+        _Place(None, series, row, column)
+        for row, quantity in enumerate(panels, start=1)
+        for series in history.series(quantity).values()
+    ]
+    for place in plane:
+        _trajectory(figure, history, place, looks[place.y.layer])
+    _curves(figure, history, curves, looks)
     if has_plane:
-        for layer in (name for name in inputs if name in targets):
-            _marked(figure, inputs[layer], targets[layer], looks[layer], 1, 1)
-            moving.append((inputs[layer], targets[layer]))
+        _axes(figure, history, "input", 1, 1, vertical=True)
+        _axes(figure, history, "target", 1, 1)
     for row, quantity in enumerate(panels, start=1):
-        for layer, series in history.series(quantity).items():
-            _marked(figure, None, series, looks[layer], row, column)
-            moving.append((None, series))
-    _slider(figure, history, moving)
+        _axes(figure, history, quantity, row, column)
+    figure.update_xaxes(title_text="epoch", row=len(panels), col=column)
+    for place in (*plane, *curves):
+        _marked(figure, place, looks[place.y.layer])
+    _slider(figure, history, [*plane, *curves])
     figure.update_layout(
         template="plotly_white", height=max(560, 230 * len(panels) + 160), margin={"l": 60, "r": 20, "t": 30, "b": 20},
         legend={"title": {"text": "layers: click to switch"}}, hovermode="closest", font={"color": INK, "size": 13},
@@ -77,102 +83,104 @@ def interactive_figure(history: History) -> go.Figure:
     return figure
 
 
-def _label(history: History, quantity: str) -> str:
+def _axes(
+    figure: go.Figure, history: History, quantity: str, row: int, column: int, *, vertical: bool = False
+) -> None:
+    """Name the axis of a quantity, and draw the ceilings across it; plotly draws none across axes without curves."""
     sigma = history.noise(quantity)
     name = plain_symbol(quantity) if sigma is None else f"I(X; T + σZ), σ = {sigma}"
-    return f"{name} ({history.unit})"
+    update = figure.update_xaxes if vertical else figure.update_yaxes
+    update(title_text=f"{name} ({history.unit})", row=row, col=column)
+    values = [v for series in history.series(quantity).values() for v in series.mi.tolist()]
+    for limit, ceiling in within_reach(history.ceilings_of(quantity), values).items():
+        draw, at = (figure.add_vline, "x") if vertical else (figure.add_hline, "y")
+        draw(
+            **{at: ceiling.value}, row=row, col=column, line={"color": GREY, "width": 1, "dash": "dash"},
+            annotation={"text": f"{limit} = {ceiling.value:.3g}", "font": {"size": 11, "color": INK}},
+            annotation_position="bottom left" if vertical else "top left",
+        )
 
 
-def _symbols(history: History, series: Series, look: LayerLook, some: NDArray[np.intp]) -> list[str]:
-    name = _SYMBOLS[look.marker]
-    return [f"{name}-open" if marked else name for marked in hollow(history, series)[some]]
+def _symbols(look: LayerLook, doubtful: NDArray[np.bool_]) -> list[str]:
+    return [_SYMBOLS[look.marker] + ("-open" if doubt else "") for doubt in doubtful]
 
 
-def _trajectory(figure: go.Figure, history: History, x: Series, y: Series, look: LayerLook) -> None:
+def _mode(history: History, n_points: int) -> str:
+    return "lines+markers" if len(history.layers) * n_points <= _MOST_MARKERS else "lines"
+
+
+def _trajectory(figure: go.Figure, history: History, place: _Place, look: LayerLook) -> None:
+    x, y = place.x, place.y
+    assert x is not None
     epochs, i, j = np.intersect1d(x.epochs, y.epochs, assume_unique=True, return_indices=True)
     some = even_selection(len(epochs), _MOST_POINTS)
     epochs, i, j = epochs[some], i[some], j[some]
-    doubtful = hollow(history, x)[i] | hollow(history, y)[j]
-    name = _SYMBOLS[look.marker]
-    last = max(history.epochs)
     figure.add_trace(
         go.Scatter(
             x=x.mi[i], y=y.mi[j], customdata=np.column_stack([epochs, x.stderr[i], y.stderr[j]]),
-            mode="lines+markers" if len(history.layers) * len(epochs) <= 2000 else "lines",
-            line={"color": look.color, "width": 1}, opacity=0.55, legendgroup=y.layer, showlegend=False, name=y.layer,
+            mode=_mode(history, len(epochs)), line={"color": look.color, "width": 1}, opacity=0.55, name=y.layer,
+            legendgroup=y.layer, showlegend=False,
             marker={
-                "symbol": [f"{name}-open" if d else name for d in doubtful], "size": 7, "color": epochs, "cmin": 0,
-                "cmax": max(last, 1), "colorscale": "Viridis",
+                "symbol": _symbols(look, hollow(history, x)[i] | hollow(history, y)[j]), "size": 7, "color": epochs,
+                "cmin": 0, "cmax": max(*history.epochs, 1), "colorscale": "Viridis",
             },
             hovertemplate=(
                 f"{y.layer}<br>epoch %{{customdata[0]}}<br>I(X;T) %{{x:.3f}} ± %{{customdata[1]:.3f}}"
                 "<br>I(T;Y) %{y:.3f} ± %{customdata[2]:.3f}<extra></extra>"
             ),
         ),
-        row=1, col=1,
+        row=place.row, col=place.column,
     )
 
 
-def _curve(
-    figure: go.Figure, history: History, series: Series, look: LayerLook, flags: dict[tuple[str, str, int], str],
-    row: int, column: int, *, named: bool,
-) -> None:
-    some = even_selection(len(series.epochs), _MOST_POINTS)
-    words = [flags.get((series.layer, series.quantity, int(e)), "none") for e in series.epochs[some]]
-    figure.add_trace(
-        go.Scatter(
-            x=series.epochs[some], y=series.mi[some], text=words, name=series.layer, legendgroup=series.layer,
-            showlegend=named, mode="lines+markers" if len(history.layers) * len(some) <= 2000 else "lines",
-            customdata=np.column_stack([series.stderr, 2 * series.null_std])[some],
-            line={"color": look.color, "width": 1.5},
-            marker={"symbol": _symbols(history, series, look, some), "size": 6},
-            hovertemplate=(
-                f"{series.layer}<br>epoch %{{x}}<br>{plain_symbol(series.quantity)} %{{y:.3f}} ± "
-                "%{customdata[0]:.3f}<br>null ± %{customdata[1]:.3f}<br>flags: %{text}<extra></extra>"
+def _curves(figure: go.Figure, history: History, places: list[_Place], looks: dict[str, LayerLook]) -> None:
+    flags = {(r["layer"], r["quantity"], r["epoch"]): ", ".join(r["flags"]) for r in history.to_rows() if r["flags"]}
+    named: set[str] = set()
+    for place in places:
+        y, look = place.y, looks[place.y.layer]
+        some = even_selection(len(y.epochs), _MOST_POINTS)
+        figure.add_trace(
+            go.Scatter(
+                x=y.epochs[some], y=y.mi[some], customdata=np.column_stack([y.stderr, 2 * y.null_std])[some],
+                text=[flags.get((y.layer, y.quantity, epoch), "none") for epoch in y.epochs[some].tolist()],
+                mode=_mode(history, len(some)), line={"color": look.color, "width": 1.5}, name=y.layer,
+                legendgroup=y.layer, showlegend=y.layer not in named,
+                marker={"symbol": _symbols(look, hollow(history, y)[some]), "size": 6},
+                hovertemplate=(
+                    f"{y.layer}<br>epoch %{{x}}<br>{plain_symbol(y.quantity)} %{{y:.3f}} ± %{{customdata[0]:.3f}}"
+                    "<br>null ± %{customdata[1]:.3f}<br>flags: %{text}<extra></extra>"
+                ),
             ),
-        ),
-        row=row, col=column,
-    )
+            row=place.row, col=place.column,
+        )
+        named.add(y.layer)
 
 
-def _marked(figure: go.Figure, x: Series | None, y: Series, look: LayerLook, row: int, column: int) -> None:
+def _marked(figure: go.Figure, place: _Place, look: LayerLook) -> None:
+    """The point that the slider moves, at the last epoch to begin with."""
+    x, y = place.x, place.y
     figure.add_trace(
         go.Scatter(
-            x=[y.epochs[-1] if x is None else x.mi[-1]], y=[y.mi[-1]], mode="markers", legendgroup=y.layer,
-            showlegend=False, hoverinfo="skip", name=y.layer,
+            x=[y.epochs[-1] if x is None else x.mi[-1]], y=[y.mi[-1]], mode="markers", name=y.layer,
+            legendgroup=y.layer, showlegend=False, hoverinfo="skip",
             marker={
                 "symbol": _SYMBOLS[look.marker], "size": 13, "color": look.color, "line": {"color": INK, "width": 1.5},
             },
         ),
-        row=row, col=column,
+        row=place.row, col=place.column,
     )
 
 
-def _ceilings(figure: go.Figure, history: History, quantity: str, row: int, column: int, *, vertical: bool) -> None:
-    values = [v for series in history.series(quantity).values() for v in series.mi.tolist()]
-    for name, ceiling in within_reach(history.ceilings_of(quantity), values).items():
-        draw, at = (figure.add_vline, "x") if vertical else (figure.add_hline, "y")
-        draw(
-            **{at: ceiling.value}, row=row, col=column, line={"color": GREY, "width": 1, "dash": "dash"},
-            annotation={"text": f"{name} = {ceiling.value:.3g}", "font": {"size": 11, "color": INK}},
-            annotation_position="top left" if not vertical else "bottom left",
-        )
-
-
-def _slider(figure: go.Figure, history: History, moving: list[tuple[Any, ...]]) -> None:
+def _slider(figure: go.Figure, history: History, places: list[_Place]) -> None:
     epochs = np.array(history.epochs)
     chosen = epochs[even_selection(len(epochs), _MOST_STEPS)].tolist()
-    first = len(figure.data) - len(moving)
-    places = [
-        (None if x is None else dict(zip(x.epochs.tolist(), x.mi.tolist(), strict=True)),
-         dict(zip(y.epochs.tolist(), y.mi.tolist(), strict=True)))
-        for x, y in moving
-    ]
+    first = len(figure.data) - len(places)
+    points = [(None if place.x is None else _by_epoch(place.x), _by_epoch(place.y)) for place in places]
     figure.frames = [
         go.Frame(
-            name=str(epoch), traces=list(range(first, first + len(moving))),
+            name=str(epoch), traces=list(range(first, first + len(places))),
             data=[
-                {"type": "scatter", "x": [epoch if x is None else x.get(epoch)], "y": [y.get(epoch)]} for x, y in places
+                {"type": "scatter", "x": [epoch if x is None else x.get(epoch)], "y": [y.get(epoch)]} for x, y in points
             ],
         )
         for epoch in chosen
@@ -182,3 +190,7 @@ def _slider(figure: go.Figure, history: History, moving: list[tuple[Any, ...]]) 
     figure.update_layout(
         sliders=[{"active": len(steps) - 1, "steps": steps, "currentvalue": {"prefix": "epoch "}, "pad": {"t": 45}}]
     )
+
+
+def _by_epoch(series: Series) -> dict[int, float]:
+    return dict(zip(series.epochs.tolist(), series.mi.tolist(), strict=True))

@@ -5,12 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Ceiling", "Series", "even_selection", "within_reach"]
+from mi_callback.estimation.records import Flag
 
+__all__ = ["ROW_KEYS", "Ceiling", "Series", "even_selection", "series_of", "within_reach"]
+
+ROW_KEYS = (
+    "epoch", "step", "layer", "quantity", "mi", "raw", "null_mean", "null_std", "p_value", "stderr", "unit",
+    "estimator", "space", "intrinsic_dim", "n_samples", "flags",
+)
+
+_REMARKS = frozenset(flag.label for flag in Flag if not flag.is_doubt)
 _REACH = 1.3  # a ceiling higher than this many times the highest value would squeeze the curves
 
 
@@ -52,6 +61,18 @@ class Series:
     null_std: NDArray[np.float64]
     stderr: NDArray[np.float64]
     flagged: NDArray[np.bool_]
+
+
+def series_of(layer: str, quantity: str, rows: list[tuple[Any, ...]]) -> Series:
+    """The series of one layer's rows, whose values are in the order of ``ROW_KEYS``."""
+    columns = dict(zip(ROW_KEYS, zip(*rows, strict=True), strict=True))
+    epochs = np.array(columns["epoch"], dtype=np.int64)
+    order = np.argsort(epochs, kind="stable")  # a resumed run may have measured an earlier epoch late
+    numbers = {
+        key: np.array(columns[key], dtype=np.float64)[order] for key in ("mi", "raw", "null_std", "stderr")
+    }
+    flagged = np.array([not _REMARKS.issuperset(flags) for flags in columns["flags"]])[order]
+    return Series(layer=layer, quantity=quantity, epochs=epochs[order], flagged=flagged, **numbers)
 
 
 def within_reach(ceilings: Mapping[str, Ceiling], values: Iterable[float]) -> dict[str, Ceiling]:

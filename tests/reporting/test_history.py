@@ -7,7 +7,7 @@ import torch
 
 from mi_callback.estimation.records import Flag
 from mi_callback.reporting import History
-from mi_callback.reporting.history import ROW_KEYS
+from mi_callback.reporting.series import ROW_KEYS
 
 from .records import FAILED, a_history, estimate
 
