@@ -49,7 +49,7 @@ def test_twelve_bits(tmp_path, capsys, activation):
     x, y = example.samples()
     assert (x.shape, y.sum()) == ((4096, 12), 2118)
     monitor, by_hand = example.main(
-        ["--activation", activation, "--epochs", "30", "--measure-every", "10", "--log-dir", str(tmp_path)]
+        ["--activation", activation, "--epochs", "20", "--measure-every", "10", "--log-dir", str(tmp_path)]
     )
     assert monitor.history.ceilings["H(Y)"].value == pytest.approx(0.99915712, abs=1e-7)
     assert monitor.history.ceilings["I(X;Y)"].value == pytest.approx(0.99915712, abs=1e-7)
