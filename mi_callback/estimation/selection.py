@@ -74,11 +74,17 @@ def choose_spaces(
         best, local = None, np.empty(0)
         for candidate in fit_candidates(half):
             values = _compare(candidate.space, x[compared], y[compared], k, metric)
-            if best is None or values.mean() > local.mean():
+            if best is None or _beats(values, local):
                 best, local = candidate, values
         ahead = local - _compare(None, x[compared], y[compared], k, metric) if best else local
         choices.append(Choice(np.sort(held_out), best.refit() if best else None, ahead))
     return tuple(choices)
+
+
+def _beats(values: NDArray[np.float64], best: NDArray[np.float64]) -> bool:
+    """Whether a later candidate is ahead by a standard error: simple ones come first, and gain most by refitting."""
+    ahead = values - best
+    return bool(ahead.mean() > ahead.std() / math.sqrt(len(ahead)))
 
 
 def _compare(
