@@ -121,7 +121,8 @@ def main() -> None:
         timing = Timing(options.repeats)
         with tempfile.TemporaryDirectory() as folder:
             trainer = lightning.Trainer(
-                max_epochs=1, accelerator="cpu", devices=1, callbacks=[timing], logger=False, limit_train_batches=100000,
+                max_epochs=1, accelerator="cpu", devices=1, callbacks=[timing], logger=False,
+                limit_train_batches=100000,
                 enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
                 default_root_dir=folder,
             )  # fmt: skip

@@ -2,9 +2,9 @@
 
 X ~ N(0, I) in 8 dimensions, layers T_l = W_l T_(l-1) + b_l + .3 Z_l of widths 6, 4, 2, 1, and Y = A X + .5 E. All
 is Gaussian, so that I(X;T) and I(T;Y) are log-determinants of the weights. The exact I(X;T) of the first layer rises
-all through training. An estimate by nearest neighbours sees less than half of it, since 2,000 samples are few in so many
-dimensions, and it falls: a compression phase made by the estimator. The callback flags these values and contradicts the
-fall, because a linear decoder gets more, and ever more, out of the same samples.
+all through training. An estimate by nearest neighbours sees less than half of it, since 2,000 samples are few in so
+many dimensions, and it falls: a compression phase made by the estimator. The callback flags these values and
+contradicts the fall, because a linear decoder gets more, and ever more, out of the same samples.
 
     python examples/gaussian_chain.py --epochs 160 --space standard --log-dir runs
 """

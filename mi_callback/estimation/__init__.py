@@ -1,4 +1,4 @@
-"""Arrays in, records out: estimating mutual information. Needs numpy, scipy, faiss and numba; no torch, no Lightning."""
+"""Arrays in, records out: estimating mutual information, with numpy, scipy, faiss and numba; no torch, no Lightning."""
 
 from mi_callback.estimation.measure import Estimator, mutual_information
 from mi_callback.estimation.records import Flag, MutualInformation

@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from mi_callback.estimation.checks import check_choice, check_count, check_enough_samples, check_same_length
 from mi_callback.estimation.dimension import intrinsic_dimension
 from mi_callback.estimation.estimators import read_table
-from mi_callback.estimation.fitted import read_in_best_space
 from mi_callback.estimation.flagging import flags_from_record, with_flags
 from mi_callback.estimation.neighbors import Metric, NeighborTable
 from mi_callback.estimation.permutation import Permutations, p_value
 from mi_callback.estimation.records import Flag, MutualInformation, Unit
+from mi_callback.estimation.spaces.fitted import read_in_best_space
 from mi_callback.estimation.subsampling import drop_singletons, subsample
 from mi_callback.estimation.targets import LabelTarget, Target
 from mi_callback.estimation.variable import PlainSpace, Variable
@@ -89,12 +89,13 @@ class Estimator:
         n = x.n_samples
         if x.is_constant or y.is_constant:
             return self._nothing(n, name, flags)
-        space: PlainSpace = "scores" if self.space in ("auto", "supervised") else self.space
+        fits = self.space == "auto" or self.space == "supervised"
+        space: PlainSpace = "scores" if self.space == "auto" or self.space == "supervised" else self.space
         table = x.table(space, self.metric, self.k)
         target = y.target(space, self.metric, self.k)
         if _share_of_repeats(table, target) > _DUPLICATES:
             flags.add(Flag.DUPLICATES)
-        if self.space in ("auto", "supervised"):
+        if fits:
             fitted = read_in_best_space(
                 x, y, table, target, k=self.k, metric=self.metric, n_permutations=self.n_permutations, seed=self.seed,
                 always=self.space == "supervised",
@@ -183,8 +184,8 @@ def mutual_information(
 ) -> MutualInformation:
     """Mutual information I(x; y) from samples, in ``unit``, by k nearest neighbours.
 
-    Continuous y: first estimator of Kraskov, Stoegbauer & Grassberger (2004), doi:10.1103/PhysRevE.69.066138. Discrete y:
-    Ross (2014), doi:10.1371/journal.pone.0087357. Coincident samples: Gao et al. (2017), arXiv:1709.06212.
+    Continuous y: first estimator of Kraskov, Stoegbauer & Grassberger (2004), doi:10.1103/PhysRevE.69.066138. Discrete
+    y: Ross (2014), doi:10.1371/journal.pone.0087357. Coincident samples: Gao et al. (2017), arXiv:1709.06212.
 
     Args:
         x: shape (n,) or (n, d), numbers.
@@ -192,10 +193,11 @@ def mutual_information(
         k: number of neighbours, at most n - 2. A class with m <= k members uses its m - 1.
         n_permutations: number of permutations P of the null.
         metric: distance within each side, "euclidean" or "chebyshev".
-        space: where distances are taken. "raw": as given. "standard": each coordinate centred and divided by its standard
-            deviation. "scores": each coordinate's ranks through the normal quantile function. All but "raw" then put both
-            sides on the balanced scale: distances divided by the median distance to the sqrt(k n)-th neighbour.
-            "supervised": a cross-fitted linear metric. "auto": the best of several.
+        space: where distances are taken. "raw": as given. "standard": each coordinate centred and divided by its
+            standard deviation. "scores": each coordinate's ranks through the normal quantile function. "supervised":
+            a map fitted on one half of the samples and read off the other, and the halves swapped. "auto": that where
+            it does better than normal scores, which need not split. All but "raw" put both sides on the balanced
+            scale: distances divided by the median distance to the sqrt(k n)-th neighbour.
         unit: "bits" or "nats".
         discrete: whether y holds class labels, told by its type if None. Equal rows, one-hot ones too, are one class.
         seed: seed of permutations and subsamples.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mi_callback.estimation.whitening import Array
+from mi_callback.estimation.spaces.whitening import Array
 
 __all__ = ["CodedTarget", "code_coordinates", "code_labels", "polynomials"]
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mi_callback.estimation.coding import code_coordinates, code_labels, polynomials
-from mi_callback.estimation.directions import informative_directions
+from mi_callback.estimation.spaces.coding import code_coordinates, code_labels, polynomials
+from mi_callback.estimation.spaces.directions import informative_directions
 
 N, D = 4_000, 20
 CASES = {

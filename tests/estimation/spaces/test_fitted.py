@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from mi_callback.estimation import mutual_information
-from mi_callback.estimation.augmentation import append, radial
-from mi_callback.estimation.candidates import FittingHalf, fit_candidates
-from mi_callback.estimation.selection import choose_spaces
 from mi_callback.estimation.spaces import normal_scores
+from mi_callback.estimation.spaces.augmentation import append, radial
+from mi_callback.estimation.spaces.candidates import FittingHalf, fit_candidates
+from mi_callback.estimation.spaces.selection import choose_spaces
 
 
 def draw(signal, n=2_500, d=32, noise=0.3, seed=0):

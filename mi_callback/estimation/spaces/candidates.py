@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mi_callback.estimation.augmentation import Features, Space, append, radial
-from mi_callback.estimation.coding import CodedTarget, code_coordinates, code_labels
-from mi_callback.estimation.directions import informative_directions
-from mi_callback.estimation.network import SliceNetwork
-from mi_callback.estimation.training import fit_network, refine
-from mi_callback.estimation.whitening import Array, Whitening, canonical_pairs
+from mi_callback.estimation.spaces.augmentation import Features, Space, append, radial
+from mi_callback.estimation.spaces.coding import CodedTarget, code_coordinates, code_labels
+from mi_callback.estimation.spaces.directions import informative_directions
+from mi_callback.estimation.spaces.network import SliceNetwork
+from mi_callback.estimation.spaces.training import fit_network, refine
+from mi_callback.estimation.spaces.whitening import Array, Whitening, canonical_pairs
 
 __all__ = ["Candidate", "FittingHalf", "fit_candidates"]
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mi_callback.estimation.whitening import Whitening, canonical_pairs
+from mi_callback.estimation.spaces.whitening import Whitening, canonical_pairs
 
 
 @pytest.fixture

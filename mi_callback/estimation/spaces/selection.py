@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mi_callback.estimation.augmentation import Space
-from mi_callback.estimation.candidates import FittingHalf, fit_candidates
 from mi_callback.estimation.estimators import read_table
 from mi_callback.estimation.neighbors import Metric, NeighborTable, balance_rank, default_width
+from mi_callback.estimation.spaces.augmentation import Space
+from mi_callback.estimation.spaces.candidates import FittingHalf, fit_candidates
+from mi_callback.estimation.spaces.whitening import Array
 from mi_callback.estimation.targets import LabelTarget, ScalarTarget, Target
-from mi_callback.estimation.whitening import Array
 
 __all__ = ["Choice", "advantage", "choose_spaces", "prepare"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import eigsh
 
-from mi_callback.estimation.whitening import Array
+from mi_callback.estimation.spaces.whitening import Array
 
 __all__ = ["informative_directions"]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mi_callback.estimation.estimators import Reading, read_table
 from mi_callback.estimation.neighbors import Metric, NeighborTable
 from mi_callback.estimation.permutation import Permutations
-from mi_callback.estimation.selection import Choice, advantage, choose_spaces, prepare
+from mi_callback.estimation.spaces.selection import Choice, advantage, choose_spaces, prepare
 from mi_callback.estimation.subsampling import subsample
 from mi_callback.estimation.targets import LabelTarget, Target
 from mi_callback.estimation.variable import Variable

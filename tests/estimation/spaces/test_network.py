@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from mi_callback.estimation.coding import code_coordinates, code_labels
-from mi_callback.estimation.network import grouped_softmax
-from mi_callback.estimation.training import _gradients, fit_network, refine
+from mi_callback.estimation.spaces.coding import code_coordinates, code_labels
+from mi_callback.estimation.spaces.network import grouped_softmax
+from mi_callback.estimation.spaces.training import _gradients, fit_network, refine
 
 
 def problem(seed=0, n=2_000, d=6):

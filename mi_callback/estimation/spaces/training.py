@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from mi_callback.estimation.network import SliceNetwork, grouped_softmax
-from mi_callback.estimation.whitening import Array
+from mi_callback.estimation.spaces.network import SliceNetwork, grouped_softmax
+from mi_callback.estimation.spaces.whitening import Array
 
 __all__ = ["fit_network", "refine"]
 
@@ -111,7 +111,7 @@ def _train(
                 q -= np.float32(rate * _STEP) * first[j] / (np.sqrt(mean_square) + np.float32(1e-8))
                 if j < layers:
                     q *= np.float32(1 - rate * _STEP * decay)
-        for moments in (*first, *second):  # of dead units: they would decay to subnormal floats, which are slow, and stay
+        for moments in (*first, *second):  # of dead units: they would decay to subnormal floats, slow ones, and stay
             moments[np.abs(moments) < _NEGLIGIBLE] = 0
         if held_out is None:
             continue

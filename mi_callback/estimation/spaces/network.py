@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mi_callback.estimation.whitening import Array
+from mi_callback.estimation.spaces.whitening import Array
 
 __all__ = ["SliceNetwork", "grouped_softmax"]
 

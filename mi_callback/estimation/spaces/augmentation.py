@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mi_callback.estimation.whitening import Array
+from mi_callback.estimation.spaces.whitening import Array
 
 __all__ = ["Features", "Space", "append", "radial"]
 
