@@ -126,7 +126,8 @@ class Failing(Dataset):
 @pytest.mark.parametrize("error", [RuntimeError("disk on fire"), CollectionError("odd")])
 def test_a_rank_that_fails_in_the_sweep_does_not_leave_others_waiting(tmp_path, error):
     data = DataLoader(Failing(error), batch_size=8)
-    with warnings.catch_warnings(action="ignore"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         reports = fit(tmp_path / "two", 2, monitor(), data=data, max_epochs=2)
     for report in reports:
         assert len(report["rows"]) > 0
@@ -149,7 +150,8 @@ class FailingEstimator(lightning.Callback):
 def test_a_rank_that_fails_in_estimating_does_not_leave_others_waiting(tmp_path):
     """The layers of the other rank are still measured, those of the failing one are NaN everywhere."""
     model = Frozen()
-    with warnings.catch_warnings(action="ignore"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         lightning.seed_everything(0)
         callback = monitor()
         run = trainer(
