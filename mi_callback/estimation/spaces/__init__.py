@@ -1,4 +1,4 @@
-"""Where distances are taken: scales that fit nothing, and maps fitted on one half of the samples and read off the other.
+"""Where distances are taken: scales that fit nothing, and maps fitted on one half of the samples, read off the other.
 
 scales: standardising and normal scores. whitening, directions, coding: linear maps by correlation and by moments.
 network, training: directions and features that a small network finds. augmentation: the one-to-one maps made of them.
