@@ -11,17 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    IterableDataset,
-    SequentialSampler,
-    SubsetRandomSampler,
-    WeightedRandomSampler,
-)
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from mi_callback.collection.errors import CollectionError
 from mi_callback.collection.isolation import copy_for_reading
+from mi_callback.collection.samples import Share, drawable, length_of, limited, n_batches_left, parse_limit, subset
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -68,7 +62,7 @@ def fresh_source(trainer: Trainer, *, max_samples: int | None, seed: int, rank: 
     if trainer.train_dataloader is None:
         raise CollectionError("train_dataloader: the trainer has no training loader to measure on.")
     combined = CombinedLoader(trainer.train_dataloader, "min_size")
-    share = _Share(max_samples, seed, rank, world_size)
+    share = Share(max_samples, seed, rank, world_size)
     sources = [_fresh(loader, trainer.limit_train_batches, share) for loader in combined.flattened]
     if not sources:
         raise CollectionError("train_dataloader: expected at least one loader, got an empty collection.")
@@ -77,16 +71,6 @@ def fresh_source(trainer: Trainer, *, max_samples: int | None, seed: int, rank: 
     n_samples = min(known) if known else None
     positions = sources[0].positions
     return Source(_Batches(combined), n_samples, positions if positions is None else positions[:n_samples])
-
-
-@dataclass(frozen=True, slots=True)
-class _Share:
-    """Which part of a loader's samples to take."""
-
-    max_samples: int | None
-    seed: int
-    rank: int
-    world_size: int
 
 
 class _Batches:
@@ -100,7 +84,7 @@ class _Batches:
             yield batch
 
 
-def _fresh(loader: Any, limit: int | float, share: _Share) -> Source:
+def _fresh(loader: Any, limit: int | float, share: Share) -> Source:
     """A fresh loader for one of the trainer's."""
     whole = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
     if share.world_size > 1 and not (whole and _batch_size(loader)):
@@ -112,23 +96,23 @@ def _fresh(loader: Any, limit: int | float, share: _Share) -> Source:
     if not isinstance(loader, DataLoader):
         return _fresh_iterable(loader, limit, share)
     if isinstance(loader.dataset, IterableDataset):
-        n_samples = _stream_length(loader, limit, share, _length(loader.dataset))
+        n_samples = _stream_length(loader, limit, share, length_of(loader.dataset))
         batches = _rebuild(loader, share.seed, batch_size=loader.batch_size)
         return Source(_Head(batches, limit), n_samples)
     sampler = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
     batch_size = _batch_size(loader)
-    n_total = _length(loader.dataset) or 0
+    n_total = length_of(loader.dataset) or 0
     if n_total == 0:
         raise CollectionError("train_dataloader: expected at least one sample, got an empty data set.")
     if loader.batch_sampler is None and batch_size is None:  # every item of the data set is a batch
-        indices = _limited(_indices(sampler, n_total), _n_batches(loader, limit), sampler, share)
+        indices = limited(drawable(sampler, n_total), n_batches_left(loader, limit), sampler, share)
         return Source(_rebuild(loader, share.seed, batch_size=None, sampler=indices), share.max_samples)
     assert batch_size is not None
-    indices = _indices(sampler, n_total)
-    n_batches = _n_batches(loader, limit)
+    indices = drawable(sampler, n_total)
+    n_batches = n_batches_left(loader, limit)
     if n_batches is not None:
-        indices = _limited(indices, n_batches * batch_size * share.world_size, sampler, share)
-    indices = _subset(indices, share)
+        indices = limited(indices, n_batches * batch_size * share.world_size, sampler, share)
+    indices = subset(indices, share)
     positions = np.arange(len(indices))
     positions = positions[positions // batch_size % share.world_size == share.rank]
     indices = indices[positions]
@@ -182,20 +166,20 @@ def _readable(value: Any, seed: int) -> Any:
         return value
 
 
-def _fresh_iterable(loader: Any, limit: int | float, share: _Share) -> Source:
+def _fresh_iterable(loader: Any, limit: int | float, share: Share) -> Source:
     """Batches from an iterable that is no DataLoader."""
     if iter(loader) is loader:
         raise CollectionError(
             f"train_dataloader: expected a loader that can be read twice, got {type(loader).__name__}, an iterator "
             "that training uses up. Wrap the data in a Dataset and a DataLoader."
         )
-    n_batches = _length(loader)
+    n_batches = length_of(loader)
     if n_batches == 0:
         raise CollectionError("train_dataloader: expected at least one batch, got an empty loader.")
     if n_batches is None:
         _stream_length(loader, limit, share, None)
     batches = loader if isinstance(loader, Sequence) else _readable(loader, share.seed)
-    return Source(_Head(batches, limit if n_batches is None else _parse(limit, n_batches)), share.max_samples)
+    return Source(_Head(batches, limit if n_batches is None else parse_limit(limit, n_batches)), share.max_samples)
 
 
 class _Head:
@@ -214,60 +198,7 @@ class _Head:
                 return
 
 
-def _indices(sampler: Any, n: int) -> np.ndarray:
-    """Indices of the samples that a sampler can draw from a data set of ``n``, ascending."""
-    sampler = _innermost(sampler)
-    if isinstance(sampler, WeightedRandomSampler):
-        return np.flatnonzero(np.asarray(sampler.weights) > 0)
-    if isinstance(sampler, SubsetRandomSampler) or isinstance(getattr(sampler, "indices", None), Sequence):
-        return np.unique(np.asarray(sampler.indices, dtype=np.int64))
-    return np.arange(n)
-
-
-def _innermost(sampler: Any) -> Any:
-    """The sampler inside batch samplers and the wrappers that Lightning adds for distributed training."""
-    for _ in range(8):
-        inner = getattr(sampler, "sampler", None)
-        if inner is None and type(sampler).__name__ == "DistributedSamplerWrapper":
-            inner = getattr(sampler.dataset, "_sampler", None)
-        if inner is None:
-            break
-        sampler = inner
-    return sampler
-
-
-def _n_batches(loader: Any, limit: int | float) -> int | None:
-    """Number of batches that the trainer's limit leaves of a loader; None where it leaves all."""
-    length = _length(loader)
-    if length is None:
-        return limit if isinstance(limit, int) else None
-    n_batches = _parse(limit, length)
-    return None if n_batches >= length else n_batches
-
-
-def _parse(limit: int | float, length: int) -> int:
-    """A limit on batches as Lightning reads it: an int counts, a float is a share."""
-    return min(limit, length) if isinstance(limit, int) else int(limit * length)
-
-
-def _limited(indices: np.ndarray, n: int | None, sampler: Any, share: _Share) -> np.ndarray:
-    """``n`` of the indices: the first if training reads in order, a fixed random subset if it shuffles."""
-    if n is None or n >= len(indices):
-        return indices
-    if isinstance(_innermost(sampler), SequentialSampler):
-        return indices[:n]
-    return _subset(indices, _Share(n, share.seed, 0, 1))
-
-
-def _subset(indices: np.ndarray, share: _Share) -> np.ndarray:
-    """A fixed random subset of at most ``max_samples`` indices, ascending."""
-    if share.max_samples is None or share.max_samples >= len(indices):
-        return indices
-    chosen = np.random.default_rng(share.seed).choice(len(indices), share.max_samples, replace=False)
-    return indices[np.sort(chosen)]
-
-
-def _stream_length(loader: Any, limit: int | float, share: _Share, length: int | None) -> int | None:
+def _stream_length(loader: Any, limit: int | float, share: Share, length: int | None) -> int | None:
     """The most samples to take from a stream, None if only its batches are limited; refuses one without an end."""
     if length is None and share.max_samples is None and not isinstance(limit, int):
         raise CollectionError(
@@ -277,10 +208,3 @@ def _stream_length(loader: Any, limit: int | float, share: _Share, length: int |
     if share.max_samples is None:
         return length
     return share.max_samples if length is None else min(length, share.max_samples)
-
-
-def _length(value: Any) -> int | None:
-    try:
-        return len(value)
-    except (TypeError, NotImplementedError):
-        return None

@@ -12,6 +12,7 @@ from torch.utils.data import (
     BatchSampler,
     DataLoader,
     Dataset,
+    DistributedSampler,
     IterableDataset,
     RandomSampler,
     SubsetRandomSampler,
@@ -228,3 +229,14 @@ def test_data_that_cannot_be_copied_are_read_in_place_with_a_warning():
     data.handle = (i for i in ALL)
     with pytest.warns(RuntimeWarning, match=r"could not be copied.*num_workers=1"):
         assert len(numbers(DataLoader(data, batch_size=8))) == 50
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_samplers_of_distributed_training(shuffle):
+    """All samples count, whichever part this process trains on; limits go by batches of all processes together."""
+    sampler = DistributedSampler(Numbers(), num_replicas=2, rank=0, shuffle=shuffle)
+    loader = DataLoader(Numbers(), batch_size=8, sampler=sampler)
+    assert numbers(loader) == ALL
+    both = numbers(loader, limit=1, world_size=2) + numbers(loader, limit=1, rank=1, world_size=2)
+    assert len(both) == 16
+    assert (both == ALL[:16]) != shuffle
