@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,36 +58,43 @@ def read_table(table: NeighborTable, target: Target, k: int, permutations: Permu
     totals: list[NDArray[np.float64]] = []
     completed = 0
     for batch in _batches(n, permutations):
-        scan, complete = _prepare(table, target, k, psi, batch)
-        scanned = np.empty(n) if totals else local
-        bounds = np.empty(batch.shape, np.float32)
-        # Whoever completes a row against a table may have to leave it until its targets are counted.
-        x_counts = np.zeros(batch.shape, np.int32) if isinstance(target, NeighborTable) else None
-        sums = np.zeros((-(-n // _CHUNK), len(batch), 2))
-
-        def task(start: int, stop: int, scan: _Scan = scan, complete: _Complete = complete,
-                 scanned: NDArray[np.float64] = scanned, sums: NDArray[np.float64] = sums,
-                 bounds: NDArray[np.float32] = bounds,
-                 x_counts: NDArray[np.int32] | None = x_counts) -> None:  # fmt: skip
-            finished, rest = sums[start // _CHUNK].T
-            scan(start, stop, scanned, finished, bounds)
-            rows = start + np.flatnonzero((bounds[:, start:stop] >= 0).any(axis=0))
-            if len(rows):
-                block, slack = table.distances_to_all(rows)
-                complete(block, rows, slack, scanned, rest, bounds, x_counts)
-
-        run_in_threads(task, n, _CHUNK)
-        total = sums.sum(axis=(0, 2))
-        completed += int(np.count_nonzero(bounds >= 0))
-        if x_counts is not None and isinstance(target, NeighborTable):
-            which, rows = np.nonzero(x_counts)
-            nearer = target.count_nearer(batch[which, rows], bounds[which, rows], table.unit / target.unit)
-            terms = psi[k] - psi[x_counts[which, rows]] - psi[nearer + 1]
+        read = _reader(table, target, k, psi, batch)
+        out = _Output(
+            local=np.empty(n) if totals else local,
+            sums=np.zeros((-(-n // _CHUNK), len(batch))),
+            beyond=np.empty(batch.T.shape, np.float32),
+            x_counts=np.zeros(batch.T.shape if isinstance(target, NeighborTable) else (1, 1), np.int32),
+        )
+        run_in_threads(partial(read, out), n, _CHUNK)
+        total = out.sums.sum(axis=0)
+        completed += int(np.count_nonzero(out.beyond >= 0))
+        if isinstance(target, NeighborTable):
+            # Rows that reached beyond the target's table: one pass counts the targets within all of them.
+            rows, which = np.nonzero(out.x_counts)
+            nearer = target.count_nearer(batch[which, rows], out.beyond[rows, which], table.unit / target.unit)
+            terms = psi[k] - psi[out.x_counts[rows, which]] - psi[nearer + 1]
             total += np.bincount(which, weights=terms, minlength=len(batch))
-            scanned[rows[which == 0]] = terms[which == 0]
+            out.local[rows[which == 0]] = terms[which == 0]
         totals.append(total)
     constant = digamma(n)
     return Reading(local + constant, np.concatenate(totals)[1:] / n + constant, completed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Output:
+    """What the kernels write for a batch of P permutations; see there.
+
+    Attributes:
+        local: shape (n,).
+        sums: shape (chunks, P).
+        beyond: shape (n, P).
+        x_counts: shape (n, P); (1, 1) where the target has no table.
+    """
+
+    local: NDArray[np.float64]
+    sums: NDArray[np.float64]
+    beyond: NDArray[np.float32]
+    x_counts: NDArray[np.int32]
 
 
 def _batches(n: int, permutations: Permutations | None) -> Iterator[NDArray[np.int32]]:
@@ -101,56 +109,49 @@ def _batches(n: int, permutations: Permutations | None) -> Iterator[NDArray[np.i
         yield permutations.batch(start, stop)
 
 
-_Scan = Callable[[int, int, NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]], None]
-_Complete = Callable[
-    [
-        NDArray[np.float32],
-        NDArray[np.intp],
-        NDArray[np.float32],
-        NDArray[np.float64],
-        NDArray[np.float64],
-        NDArray[np.float32],
-        NDArray[np.int32] | None,
-    ],
-    None,
-]
-
-
-def _prepare(
+def _reader(
     table: NeighborTable, target: Target, k: int, psi: NDArray[np.float64], batch: NDArray[np.int32]
-) -> tuple[_Scan, _Complete]:
-    """The kernels for a kind of target, with what they need of a batch of permutations, shape (P, n)."""
+) -> Callable[[_Output, int, int], None]:
+    """The function that reads rows start to stop against a kind of target, permuted by a batch of shape (P, n)."""
     side = (table.indices, table.distances, table.lengths, table.radii, table.atoms, table.first)
-    x, metric, atoms, first = table.values, table.metric_code, table.atoms, table.first
+    values = (table.values, table.metric_code)
     if isinstance(target, LabelTarget):
         labels = target.codes[batch]
         members = np.argsort(labels, axis=1, kind="stable").astype(np.int32)
         classes = (labels, members, np.concatenate([[0], np.cumsum(target.sizes)]), psi, k)
-        return (
-            lambda start, stop, *out: kernels.scan_labels(*side, *classes, start, stop, *out),
-            lambda block, rows, slack, local, sums, bounds, _: kernels.complete_labels(
-                block, rows, x, metric, slack, atoms, first, *classes, local, sums, bounds
-            ),
-        )
+
+        def read_labels(out: _Output, start: int, stop: int) -> None:
+            sums = out.sums[start // _CHUNK]
+            kernels.scan_labels(*side, *classes, start, stop, out.local, sums, out.beyond)
+            rows = start + np.flatnonzero((out.beyond[start:stop] >= 0).any(axis=1))
+            if len(rows):  # seldom: rare classes, and samples among those of another class
+                rest = (*values, *table.distances_to_all(rows), *classes, out.local, sums, out.beyond)
+                kernels.complete_labels(rows, table.atoms, table.first, *rest)
+
+        return read_labels
     if isinstance(target, ScalarTarget):
         line = target.values[target.order] * (table.unit / target.unit)
         positions = target.positions[batch]
-        values = (positions, _inverted(positions), line, target.atoms, psi, k)
-        return (
-            lambda start, stop, *out: kernels.scan_scalar(*side, *values, start, stop, _scratch(table), *out),
-            lambda block, rows, slack, local, sums, bounds, _: kernels.complete_scalar(
-                block, rows, x, metric, slack, atoms, first, *values, local, sums, bounds
-            ),
-        )
+        places = (np.ascontiguousarray(positions.T), _inverted(positions), line, target.atoms, psi, k)
+
+        def read_scalar(out: _Output, start: int, stop: int) -> None:
+            reach = table.distances_to_all(np.arange(start, stop))
+            sums = out.sums[start // _CHUNK]
+            scratch = np.full(table.n_samples, np.inf, np.float32)
+            kernels.scan_scalar(*side, *values, *reach, *places, start, stop, scratch, out.local, sums, out.beyond)
+
+        return read_scalar
     other = (target.indices, target.distances, target.lengths, target.radii, target.atoms, target.first)
-    pairing = (np.float32(table.unit / target.unit), batch, _inverted(batch), psi, k)
-    return (
-        lambda start, stop, *out: kernels.scan_table(*side, *other, *pairing, start, stop, _scratch(table), *out),
-        lambda block, rows, slack, local, sums, bounds, x_counts: kernels.complete_table(
-            block, rows, x, metric, slack, atoms, first, target.values, target.metric_code, *other, *pairing,
-            local, sums, bounds, x_counts,
-        ),
-    )  # fmt: skip
+    own = (target.values, target.metric_code, np.float32(table.unit / target.unit))
+    pairing = (np.ascontiguousarray(batch.T), _inverted(batch), psi, k)
+
+    def read_table_target(out: _Output, start: int, stop: int) -> None:
+        reach = table.distances_to_all(np.arange(start, stop))
+        written = (out.local, out.sums[start // _CHUNK], out.beyond, out.x_counts)
+        scratch = np.full(table.n_samples, np.inf, np.float32)
+        kernels.scan_table(*side, *values, *reach, *other, *own, *pairing, start, stop, scratch, *written)
+
+    return read_table_target
 
 
 def _inverted(permutations: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -158,7 +159,3 @@ def _inverted(permutations: NDArray[np.int32]) -> NDArray[np.int32]:
     inverses = np.empty_like(permutations)
     np.put_along_axis(inverses, permutations, np.arange(permutations.shape[1], dtype=np.int32)[None], axis=1)
     return inverses
-
-
-def _scratch(table: NeighborTable) -> NDArray[np.float32]:
-    return np.full(table.n_samples, np.inf, np.float32)

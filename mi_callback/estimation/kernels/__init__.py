@@ -7,8 +7,7 @@ computed here equals the same one in a table bit for bit.
 """
 
 from mi_callback.estimation.kernels.basics import CHEBYSHEV, EUCLIDEAN
-from mi_callback.estimation.kernels.completions import complete_labels, complete_scalar, complete_table
-from mi_callback.estimation.kernels.scans import scan_labels, scan_scalar, scan_table
+from mi_callback.estimation.kernels.scans import complete_labels, scan_labels, scan_scalar, scan_table
 from mi_callback.estimation.kernels.tables import (
     count_listed,
     count_nearer,
@@ -22,8 +21,6 @@ __all__ = [
     "CHEBYSHEV",
     "EUCLIDEAN",
     "complete_labels",
-    "complete_scalar",
-    "complete_table",
     "count_listed",
     "count_nearer",
     "distance_rows",
