@@ -23,7 +23,7 @@ from mi_callback.estimation.targets import LabelTarget, ScalarTarget, Target
 __all__ = ["Reading", "read_table"]
 
 _BATCH = 101  # permutations at once, the identity among them
-_BATCH_ENTRIES = 2**22  # entries of an array of permutations at once: bounds memory
+_BATCH_ENTRIES = 2**23  # entries of an array of permutations at once: bounds memory
 _CHUNK = 128  # rows a task; also the grouping of sums, so that they do not depend on the number of threads
 
 
