@@ -114,7 +114,8 @@ def log_layout(loggers: Iterable[Any], quantities: Iterable[str]) -> None:
     """
     chosen = list(quantities)
     charts = {f"mi_{q}": ["Multiline", [f"mi_{q}/.*"]] for q in chosen}
-    doubts = {f"mi_{q} p-value": ["Multiline", [f"mi_{q}_pvalue/.*"]] for q in chosen}
+    # usable information has no null
+    doubts = {f"mi_{q} p-value": ["Multiline", [f"mi_{q}_pvalue/.*"]] for q in chosen if q != "usable"}
     for logger in loggers:
         if any(cls.__name__ == "TensorBoardLogger" for cls in type(logger).__mro__):
             try:

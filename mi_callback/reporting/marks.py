@@ -83,13 +83,13 @@ def _ceiling(ax: Axes, label: str, ceiling: Ceiling, *, vertical: bool, at_end: 
     if vertical:
         written = ax.annotate(
             text, (ceiling.value, end), xycoords=ax.get_xaxis_transform(), xytext=(-2, 0), textcoords="offset points",
-            rotation=90, ha="right", va="top" if at_end else "bottom", fontsize=TEXT["note"], color=INK, zorder=5,
+            rotation=90, ha="right", va="top" if at_end else "bottom", fontsize=TEXT["note"], color=INK, zorder=1.7,
             path_effects=HALO,
         )
     else:
         written = ax.annotate(
             text, (end, ceiling.value), xycoords=ax.get_yaxis_transform(), xytext=(0, 2), textcoords="offset points",
-            ha="right" if at_end else "left", va="bottom", fontsize=TEXT["note"], color=INK, zorder=5,
+            ha="right" if at_end else "left", va="bottom", fontsize=TEXT["note"], color=INK, zorder=1.7,
             path_effects=HALO,
         )
     return [*drawn, written]

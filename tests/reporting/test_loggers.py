@@ -74,6 +74,7 @@ def test_tensorboard(tmp_path):
     assert [list(chart.multiline.tag) for chart in layout.category[0].chart] == [
         ["mi_target/.*"], ["mi_usable/.*"], ["mi_input/.*"],
     ]
+    assert [chart.title for chart in layout.category[1].chart] == ["mi_target p-value", "mi_input p-value"]
 
 
 def test_csv(tmp_path):
