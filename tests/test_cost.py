@@ -63,10 +63,13 @@ def test_the_time_between_measurements_is_that_of_training(monkeypatch):
 @pytest.mark.parametrize("is_on", [True, False])
 def test_a_bar_appears_where_the_trainer_shows_one(tmp_path, monkeypatch, capfd, is_on):
     import lightning
+    from lightning.pytorch.callbacks import TQDMProgressBar
 
     monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+    bars = [TQDMProgressBar()] if is_on else []  # the one that writes where there is no terminal
     run = lightning.Trainer(
-        max_epochs=1, accelerator="cpu", devices=1, callbacks=[monitor()], logger=False, enable_checkpointing=False,
+        max_epochs=1, accelerator="cpu", devices=1, callbacks=[monitor(), *bars], logger=False,
+        enable_checkpointing=False,
         enable_model_summary=False, default_root_dir=tmp_path, enable_progress_bar=is_on, log_every_n_steps=1,
     )
     run.fit(Net(), loader())
