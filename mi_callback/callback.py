@@ -41,6 +41,7 @@ class MutualInformationMonitor(Callback):
     ``mi_target_stderr/<layer>``   standard error of the estimate by subsampling
     ``mi_input/<layer>``, ...      the same for I(X;T)
     ``mi_usable/<layer>``, ...     the part of I(T;Y) that a linear decoder gets out on samples it was not fitted on
+    ``mi_dimension/<layer>``       intrinsic dimension of the layer's activations
     ``mi_seconds/<part>``          what measuring cost: sweep, estimate, figures
     figure ``mi/curves``           all of it over epochs
     figure ``mi/information_plane``  I(X;T) against I(T;Y)

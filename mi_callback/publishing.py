@@ -32,6 +32,8 @@ def log_scalars(
         if estimate.p_value is not None:
             parts |= {"_null_std": estimate.null_std, "_pvalue": estimate.p_value}
         values |= {f"{prefix}{suffix}/{result.layer}": value for suffix, value in parts.items()}
+        if result.quantity in ("target", "input"):  # that of the layer, whichever comes first
+            values.setdefault(f"mi_dimension/{result.layer}", estimate.intrinsic_dim)
     values |= {f"mi_seconds/{part}": value for part, value in seconds.items()}
     several = trainer.world_size > 1  # all have the same values: the largest is the value, and a mean might round
     for name, value in values.items():

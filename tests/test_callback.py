@@ -58,6 +58,9 @@ def test_every_layer_quantity_and_epoch_is_in_history_and_in_the_event_file(tmp_
                 kept = [r for r in rows if r["layer"] == layer and r["quantity"] == quantity]
                 np.testing.assert_allclose([e.value for e in logged], [r[key] for r in kept], rtol=1e-6)
                 assert [e.step for e in logged] == [r["step"] for r in kept]
+        kept = [r["intrinsic_dim"] for r in rows if r["layer"] == layer and r["quantity"] == "target"]
+        logged = events.Scalars(f"mi_dimension/{layer}")
+        np.testing.assert_allclose([e.value for e in logged], kept, rtol=1e-6)
     for tag in ("mi/information_plane", "mi/curves"):
         assert [image.step for image in events.Images(tag)] == [3, 7, 11]
 
