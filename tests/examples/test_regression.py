@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-import time
 from pathlib import Path
 
 import lightning as L
@@ -44,11 +42,8 @@ def table_of(printed: str) -> dict[str, list[float]]:
 
 @pytest.mark.slow
 def test_the_whole_run(example, tmp_path, capsys):
-    """Evidence: I(X;Y) = 3.4731797 bits; 500 epochs measured every 10, within two minutes on two cores."""
-    idle = os.getloadavg()[0] < 1.5  # on a machine that does other work as well the clock says nothing
-    started = time.perf_counter()
+    """Evidence: I(X;Y) = 3.4731797 bits; 500 epochs measured every 10."""
     monitor = example.main(["--log-dir", str(tmp_path), "--images", str(tmp_path / "images")])
-    assert time.perf_counter() - started < 120 or not idle
     printed = capsys.readouterr().out
     table = table_of(printed)
     assert "tensorboard --logdir" in printed
