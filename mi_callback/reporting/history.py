@@ -46,6 +46,7 @@ class History:
 
     def __init__(self) -> None:
         self._rows: dict[tuple[int, str, str], tuple[Any, ...]] = {}  # values in the order of ROW_KEYS
+        self._layers: dict[str, None] = {}  # a set in the order of first measurement
         self._spaces: dict[str, dict[str, str]] = {}  # quantity to the estimators that measured it, with their spaces
         self._ceilings: dict[str, Ceiling] = {}
         self._metrics: dict[str, dict[int, float]] = {}
@@ -69,17 +70,20 @@ class History:
                 "unit, or start a new History."
             )
         p_value = None if estimate.p_value is None or math.isnan(estimate.p_value) else float(estimate.p_value)
-        self._rows[int(epoch), str(layer), str(quantity)] = (
+        self._add((
             int(epoch), int(step), str(layer), str(quantity), float(estimate.mi), float(estimate.raw),
             float(estimate.null_mean), float(estimate.null_std), p_value, float(estimate.stderr), str(estimate.unit),
             str(estimate.estimator), str(estimate.space), float(estimate.intrinsic_dim), int(estimate.n_samples),
             tuple(flag.label for flag in estimate.flags),
-        )
-        self._note_estimator(str(quantity), str(estimate.estimator), str(estimate.space))
+        ))
 
-    def _note_estimator(self, quantity: str, estimator: str, space: str) -> None:
+    def _add(self, row: tuple[Any, ...]) -> None:
+        epoch, _, layer, quantity, *_, estimator, space, _, _, _ = row
+        self._rows[epoch, layer, quantity] = row
+        self._layers[layer] = None
+        spaces = self._spaces.setdefault(quantity, {})
         if estimator != "none":  # a failed measurement
-            self._spaces.setdefault(quantity, {})[estimator] = space
+            spaces[estimator] = space
 
     def set_ceiling(
         self, name: str, value: float, stderr: float = math.nan, *, quantities: tuple[str, ...] | None = None
@@ -118,12 +122,12 @@ class History:
     @property
     def layers(self) -> list[str]:
         """Names of the layers, in the order of first measurement."""
-        return list(dict.fromkeys(layer for _, layer, _ in self._rows))
+        return list(self._layers)
 
     @property
     def quantities(self) -> list[str]:
         """Names of the quantities, in the order of first measurement."""
-        return list(dict.fromkeys(quantity for _, _, quantity in self._rows))
+        return list(self._spaces)
 
     @property
     def epochs(self) -> list[int]:
@@ -252,14 +256,9 @@ class History:
                 f"state: expected what History.state_dict() returns, of format {_FORMAT!r}, got {found}. Was it "
                 "written by another version?"
             )
-        columns = state["columns"]
-        rows = list(zip(*(columns[key] for key in ROW_KEYS), strict=True))
-        self._spaces = {}
-        for quantity, estimator, space in dict.fromkeys(
-            zip(columns["quantity"], columns["estimator"], columns["space"], strict=True)
-        ):
-            self._note_estimator(quantity, estimator, space)
-        self._rows = {(row[0], row[2], row[3]): (*row[:-1], tuple(row[-1])) for row in rows}
+        self._rows, self._layers, self._spaces = {}, {}, {}
+        for *values, flags in zip(*(state["columns"][key] for key in ROW_KEYS), strict=True):
+            self._add((*values, tuple(flags)))
         self._ceilings = {
             name: Ceiling(c["value"], c["stderr"], tuple(c["quantities"])) for name, c in state["ceilings"].items()
         }
