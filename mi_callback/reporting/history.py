@@ -46,6 +46,8 @@ class History:
 
     def __init__(self) -> None:
         self._rows: dict[tuple[int, str, str], tuple[Any, ...]] = {}  # values in the order of ROW_KEYS
+        # the same by quantity, layer and epoch: curves are read at every drawing, and the rows may be many
+        self._curves: dict[str, dict[str, dict[int, tuple[Any, ...]]]] = {}
         self._layers: dict[str, None] = {}  # a set in the order of first measurement
         self._spaces: dict[str, dict[str, str]] = {}  # quantity to the estimators that measured it, with their spaces
         self._ceilings: dict[str, Ceiling] = {}
@@ -80,10 +82,10 @@ class History:
     def _add(self, row: tuple[Any, ...]) -> None:
         epoch, _, layer, quantity, *_, estimator, space, _, _, _ = row
         self._rows[epoch, layer, quantity] = row
+        self._curves.setdefault(quantity, {}).setdefault(layer, {})[epoch] = row
         self._layers[layer] = None
-        spaces = self._spaces.setdefault(quantity, {})
         if estimator != "none":  # a failed measurement
-            spaces[estimator] = space
+            self._spaces.setdefault(quantity, {})[estimator] = space
 
     def set_ceiling(
         self, name: str, value: float, stderr: float = math.nan, *, quantities: tuple[str, ...] | None = None
@@ -127,7 +129,7 @@ class History:
     @property
     def quantities(self) -> list[str]:
         """Names of the quantities, in the order of first measurement."""
-        return list(self._spaces)
+        return list(self._curves)
 
     @property
     def epochs(self) -> list[int]:
@@ -156,11 +158,8 @@ class History:
         Returns:
             A series for each layer in which the quantity was measured; empty if it never was.
         """
-        by_layer: dict[str, list[tuple[Any, ...]]] = {}
-        for (_, layer, measured), values in self._rows.items():
-            if measured == quantity:
-                by_layer.setdefault(layer, []).append(values)
-        return {layer: series_of(layer, quantity, rows) for layer, rows in by_layer.items()}
+        curves = self._curves.get(quantity, {})
+        return {layer: series_of(layer, quantity, list(rows.values())) for layer, rows in curves.items()}
 
     def ceilings_of(self, quantity: str) -> dict[str, Ceiling]:
         """The finite upper limits that bound ``quantity``, by name."""
@@ -256,7 +255,7 @@ class History:
                 f"state: expected what History.state_dict() returns, of format {_FORMAT!r}, got {found}. Was it "
                 "written by another version?"
             )
-        self._rows, self._layers, self._spaces = {}, {}, {}
+        self._rows, self._curves, self._layers, self._spaces = {}, {}, {}, {}
         for *values, flags in zip(*(state["columns"][key] for key in ROW_KEYS), strict=True):
             self._add((*values, tuple(flags)))
         self._ceilings = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ ROW_KEYS = (
 )
 
 _REMARKS = frozenset(flag.label for flag in Flag if not flag.is_doubt)
+_epoch = itemgetter(ROW_KEYS.index("epoch"))
+_numbers = itemgetter(*(ROW_KEYS.index(key) for key in ("mi", "raw", "null_std", "stderr")))
 _REACH = 1.3  # a ceiling higher than this many times the highest value would squeeze the curves
 
 
@@ -65,14 +68,12 @@ class Series:
 
 def series_of(layer: str, quantity: str, rows: list[tuple[Any, ...]]) -> Series:
     """The series of one layer's rows, whose values are in the order of ``ROW_KEYS``."""
-    columns = dict(zip(ROW_KEYS, zip(*rows, strict=True), strict=True))
-    epochs = np.array(columns["epoch"], dtype=np.int64)
-    order = np.argsort(epochs, kind="stable")  # a resumed run may have measured an earlier epoch late
-    numbers = {
-        key: np.array(columns[key], dtype=np.float64)[order] for key in ("mi", "raw", "null_std", "stderr")
-    }
-    flagged = np.array([not _REMARKS.issuperset(flags) for flags in columns["flags"]])[order]
-    return Series(layer=layer, quantity=quantity, epochs=epochs[order], flagged=flagged, **numbers)
+    rows = sorted(rows, key=_epoch)  # a resumed run may have measured an earlier epoch late
+    mi, raw, null_std, stderr = np.array([_numbers(row) for row in rows], dtype=np.float64).T
+    return Series(
+        layer=layer, quantity=quantity, epochs=np.array([_epoch(row) for row in rows], dtype=np.int64), mi=mi, raw=raw,
+        null_std=null_std, stderr=stderr, flagged=np.array([not _REMARKS.issuperset(row[-1]) for row in rows]),
+    )
 
 
 def within_reach(ceilings: Mapping[str, Ceiling], values: Iterable[float]) -> dict[str, Ceiling]:

@@ -422,7 +422,7 @@ def test_drawing_changes_no_setting_and_does_not_import_pyplot():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_forty_layers_and_a_thousand_epochs_are_quick(name):
-    history = a_history(40, range(1000))
+    history = a_history(40, range(1000), quantities=("target", "usable", "input"))
     render(DRAWINGS[name](a_history()))  # fonts and the like are loaded once
     best = math.inf
     for _ in range(3):
