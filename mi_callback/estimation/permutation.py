@@ -40,7 +40,7 @@ def _made(n_samples: int, start: int, stop: int, seed: int) -> NDArray[np.int32]
     return np.array(rows, dtype=np.int32).reshape(len(rows), n_samples)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def _kept(n_samples: int, start: int, stop: int, seed: int) -> NDArray[np.int32]:
     batch = _made(n_samples, start, stop, seed)
     batch.flags.writeable = False
