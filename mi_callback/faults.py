@@ -56,9 +56,9 @@ class Faults:
                 shown = ", ".join(layers[:5]) + (f" and {len(layers) - 5} more" if len(layers) > 5 else "")
                 where = f"epoch {epoch}" + (f", layer {shown}" if layers else "")
                 rank_zero_warn(
-                    f"Mutual information was not measured ({where}): {kind[1]} while {kind[0]}: {error} "
-                    "Training goes on; NaN is logged for what is missing, and failures of this kind are not told "
-                    "again. Use on_error='raise' to stop at the first.",
+                    f"Measuring mutual information failed in part ({where}): {kind[1]} while {kind[0]}: {error} "
+                    "Training goes on; NaN is logged for values that are missing, and failures of this kind are not "
+                    "told again. Use on_error='raise' to stop at the first.",
                     category=RuntimeWarning,
                 )
         self._pending.clear()

@@ -4,7 +4,6 @@ import io
 import math
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -419,14 +418,10 @@ def test_drawing_changes_no_setting_and_does_not_import_pyplot():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_forty_layers_and_a_thousand_epochs_are_quick(name):
-    history = a_history(40, range(1000), quantities=("target", "usable", "input"))
-    render(DRAWINGS[name](a_history()))  # fonts and the like are loaded once
-    best = math.inf
-    for _ in range(3):
-        start = time.process_time()  # of this process alone: the machine may be busy
-        render(DRAWINGS[name](history))
-        best = min(best, time.process_time() - start)
-    assert best < 0.5 * (2 if name == "overlay" else 1)  # the overlay is of two such runs
+def test_forty_layers_and_a_thousand_epochs_stay_drawable(name):
+    """Evidence: the number of artists, which is what drawing costs. ``benchmarks/figures.py`` takes the time."""
+    long, short = (a_history(40, range(n), quantities=("target", "usable", "input")) for n in (1000, 10))
+    figure = DRAWINGS[name](long)
+    assert len(figure.findobj()) < 1.2 * len(DRAWINGS[name](short).findobj())
+    assert render(figure)
