@@ -17,13 +17,13 @@ def intrinsic_dimension(table: NeighborTable) -> float:
     """Dimension of the set that the samples lie on, by maximum likelihood.
 
     Levina & Bickel (2004), "Maximum likelihood estimation of intrinsic dimension", eq. 8, averaged over the samples by
-    the mean of the inverses (MacKay & Ghahramani 2005). Rows that begin with coincident samples start behind them.
+    the mean of the inverses (MacKay & Ghahramani 2005). Rows that begin with coincident samples are left out.
 
     Args:
         table: neighbours of n samples.
 
     Returns:
-        The dimension; NaN where no row has three different distances.
+        The dimension; NaN if no row is left.
     """
     columns = min(_NEIGHBORS, table.distances.shape[1])
     near = table.distances[:, :columns].astype(np.float64)

@@ -71,7 +71,7 @@ def read_table(table: NeighborTable, target: Target, k: int, permutations: Permu
         if isinstance(target, NeighborTable):
             # Rows that reached beyond the target's table: one pass counts the targets within all of them.
             rows, which = np.nonzero(out.x_counts)
-            nearer = target.count_nearer(batch[which, rows], out.beyond[rows, which], table.unit / target.unit)
+            nearer = target.count_nearer(batch[which, rows], out.beyond[rows, which], _ratio(table, target))
             terms = psi[k] - psi[out.x_counts[rows, which]] - psi[nearer + 1]
             total += np.bincount(which, weights=terms, minlength=len(batch))
             out.local[rows[which == 0]] = terms[which == 0]
@@ -130,7 +130,7 @@ def _reader(
 
         return read_labels
     if isinstance(target, ScalarTarget):
-        line = target.values[target.order] * (table.unit / target.unit)
+        line = target.values[target.order] * _ratio(table, target)
         positions = target.positions[batch]
         places = (np.ascontiguousarray(positions.T), _inverted(positions), line, target.atoms, psi, k)
 
@@ -142,7 +142,7 @@ def _reader(
 
         return read_scalar
     other = (target.indices, target.distances, target.lengths, target.radii, target.atoms, target.first)
-    own = (target.values, target.metric_code, np.float32(table.unit / target.unit))
+    own = (target.values, target.metric_code, np.float32(_ratio(table, target)))
     pairing = (np.ascontiguousarray(batch.T), _inverted(batch), psi, k)
 
     def read_table_target(out: _Output, start: int, stop: int) -> None:
@@ -152,6 +152,11 @@ def _reader(
         kernels.scan_table(*side, *values, *reach, *other, *own, *pairing, start, stop, scratch, *written)
 
     return read_table_target
+
+
+def _ratio(table: NeighborTable, target: ScalarTarget | NeighborTable) -> float:
+    """Turns distances of the target into the unit of the table; what is past the range of floats hardly matters."""
+    return min(max(table.unit / target.unit, 1e-30), 1e30)
 
 
 def _inverted(permutations: NDArray[np.int32]) -> NDArray[np.int32]:

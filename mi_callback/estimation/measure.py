@@ -70,7 +70,7 @@ class Estimator:
             y: the side that is permuted, such as the target. Discrete if it says so.
 
         Raises:
-            ValueError: different numbers of samples, or fewer than k + 2.
+            ValueError: different numbers of samples, or fewer than k + 2, single members of classes included.
         """
         check_same_length(x.name, x.n_samples, y.name, y.n_samples)
         check_enough_samples(x.n_samples, self.k)

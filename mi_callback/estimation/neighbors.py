@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mi_callback.estimation import kernels
 from mi_callback.estimation.parallel import run_in_threads
 
-__all__ = ["Metric", "NeighborTable", "balance_rank", "default_width"]
+__all__ = ["Metric", "NeighborTable", "balance_rank", "default_width", "typical"]
 
 Metric = Literal["euclidean", "chebyshev"]
 
@@ -32,13 +32,22 @@ def default_width(n_samples: int, k: int) -> int:
     return min(n_samples - 1, max(64, math.ceil(3 * math.sqrt(k * n_samples))))
 
 
+def typical(distances: NDArray[np.float64]) -> float:
+    """Median of distances; where more than half are zero the mean of the others, and 1 where all are."""
+    median = float(np.median(distances)) if distances.size else 0.0
+    if median > 0:
+        return median
+    positive = distances[distances > 0]
+    return float(positive.mean()) if positive.size else 1.0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class NeighborTable:
     """Sorted nearest neighbours of n samples; m columns.
 
     Attributes:
-        values: shape (n, d), centred; distances that are not listed are computed from them. In float64, for features on
-            unlike scales and for clusters far apart.
+        values: shape (n, d), centred and scaled by a power of two; distances are taken between them. In float64, for
+            features on unlike scales and for clusters far apart.
         single: shape (n, d), the values in float32, for matrix products.
         metric: "euclidean" or "chebyshev".
         indices: shape (n, m): neighbours of each sample in order of distance, itself left out. Unsigned, which spares
@@ -49,8 +58,8 @@ class NeighborTable:
         farthest: shape (n,): no sample is farther than this.
         atoms: shape (n,): number of samples that coincide with each, itself included.
         first: shape (n,): the first of the samples that coincide with each.
-        unit: distance that counts as 1 beside other tables. Distances themselves stay as they are: rounded once, they
-            equal what the kernels compute for pairs that are not listed.
+        unit: distance that counts as 1 beside other tables; off the balanced scale, 1 in the values as given. Distances
+            are not divided by it: rounded once, they equal what the kernels compute for pairs that are not listed.
     """
 
     values: NDArray[np.float64]
@@ -82,9 +91,14 @@ class NeighborTable:
         # Medians keep the bulk of heavy-tailed features near zero, where floats are dense.
         values = np.asarray(values, dtype=np.float64)
         centred = np.ascontiguousarray(values - np.median(values, axis=0))
+        # A power of two near the typical magnitude loses no digit, and keeps squares within the range of floats.
+        scale = float(2.0 ** -np.round(np.log2(typical(np.abs(centred[:: max(1, n // 1024)])))))
+        centred *= scale
+        with np.errstate(over="ignore"):  # an outlier beyond all floats is infinitely far
+            single = centred.astype(np.float32)
         table = cls(
             values=centred,
-            single=centred.astype(np.float32),
+            single=single,
             metric=metric,
             indices=np.empty((n, width), np.uint32),
             distances=np.empty((n, width), np.float32),
@@ -98,7 +112,7 @@ class NeighborTable:
             table._fill_from_line()
         else:
             table._fill_from_blocks()
-        return table if unit_rank is None else replace(table, unit=table._typical_distance(unit_rank))
+        return replace(table, unit=scale if unit_rank is None else table._typical_distance(unit_rank))
 
     @property
     def n_samples(self) -> int:
@@ -189,17 +203,8 @@ class NeighborTable:
         return counts
 
     def _typical_distance(self, rank: int) -> float:
-        """Median over the samples of the distance to the neighbour of a rank; 1 if no two samples differ.
-
-        Where more than half of the samples have that many exact copies the mean over the other samples stands in.
-        """
-        column = self.distances[:, min(rank, self.indices.shape[1]) - 1].astype(np.float64)
-        column = column[np.isfinite(column)]  # filtered rows can be shorter
-        typical = float(np.median(column)) if column.size else self.unit
-        if typical == 0:
-            positive = column[column > 0]
-            typical = float(positive.mean()) if positive.size else 1.0
-        return typical
+        column = self.distances[:, min(rank, self.indices.shape[1]) - 1]
+        return typical(column[np.isfinite(column)].astype(np.float64))  # filtered rows can be shorter
 
     def _fill_from_blocks(self) -> None:
         n, width = self.indices.shape
@@ -254,6 +259,6 @@ class NeighborTable:
         chosen = single[rows]
         faiss.omp_set_num_threads(1)  # of this thread of ours alone
         faiss.pairwise_L2sqr(d, len(rows), faiss.swig_ptr(chosen), n, faiss.swig_ptr(single), faiss.swig_ptr(block))
-        # Rounding of |a|^2 + |b|^2 - 2ab, relative to |a|^2 + |a - b|^2.
-        unit = 2e-6 * max(1.0, math.sqrt(d) / 16)
+        # Rounding of |a|^2 + |b|^2 - 2ab, relative to |a|^2 + |a - b|^2; largest where all features agree.
+        unit = 1e-5 * max(1.0, math.sqrt(d) / 16)
         return block, np.append(unit * np.einsum("ij,ij->i", chosen, chosen), unit).astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -48,12 +49,17 @@ def _kept(n_samples: int, start: int, stop: int, seed: int) -> NDArray[np.int32]
 
 
 def p_value(value: float, null: NDArray[np.float64]) -> float | None:
-    """Share of null values, the value itself among them, that reach the value; None for an empty null.
+    """Share of null values, the value itself among them, that reach the value.
 
     (1 + #{null >= value}) / (1 + P), never zero (Phipson & Smyth 2010, doi:10.2202/1544-6115.1585). Values that differ
     by rounding count as equal.
+
+    Returns:
+        The share; None for an empty null, NaN if a value is not finite.
     """
     if not null.size:
         return None
+    if not (np.isfinite(value) and np.isfinite(null).all()):
+        return math.nan
     tolerance = 1e-12 * max(1.0, abs(value))
     return float(1 + np.count_nonzero(null >= value - tolerance)) / (1 + null.size)

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mi_callback.estimation.neighbors import NeighborTable
+from mi_callback.estimation.neighbors import NeighborTable, typical
 
 __all__ = ["LabelTarget", "ScalarTarget", "TableTarget", "Target"]
 
@@ -45,7 +45,7 @@ class ScalarTarget:
         values = np.ascontiguousarray(values)
         unit = 1.0
         if unit_rank is not None:
-            unit = NeighborTable.build(values[:, None], unit_rank, unit_rank=unit_rank).unit
+            unit = typical(_distances_on_line(np.sort(values), unit_rank))
         order = np.argsort(values, kind="stable").astype(np.int32)
         positions = np.empty(len(order), np.int32)
         positions[order] = np.arange(len(order), dtype=np.int32)
@@ -63,6 +63,18 @@ class ScalarTarget:
         """The target of a subset of the samples; ``width``, which a table needs, has no meaning here."""
         part = ScalarTarget.build(self.values[rows], unit_rank=unit_rank)
         return part if unit_rank is not None else replace(part, unit=self.unit)
+
+
+def _distances_on_line(line: NDArray[np.float64], rank: int) -> NDArray[np.float64]:
+    """Distance of each of n sorted values to its neighbour of a rank, less than n."""
+    n = len(line)
+    nearest = np.full(n, np.inf)
+    for below in range(rank + 1):  # that many of the neighbours lie below
+        above = rank - below
+        own = line[below : n - above]
+        farther = np.maximum(own - line[: n - rank], line[rank:] - own)
+        np.minimum(nearest[below : n - above], farther, out=nearest[below : n - above])
+    return nearest
 
 
 @dataclass(frozen=True, slots=True, eq=False)

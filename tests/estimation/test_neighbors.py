@@ -37,7 +37,7 @@ def test_rows_hold_the_nearest_in_order(cloud, width, metric):
     """Evidence: brute force. Listed distances are right, ascending, and complete below the row's radius."""
     x = CLOUDS[cloud]
     table = NeighborTable.build(x, width, metric)
-    full = distances(x, metric)
+    full = distances(x, metric) * table.unit
     for i in range(len(x)):
         length = table.lengths[i]
         listed = table.indices[i, :length]
@@ -64,7 +64,7 @@ def test_counts_beyond_the_table(cloud, ratio, metric):
     """Evidence: brute force, with radii halfway between distances, where nothing is too close to call."""
     x = CLOUDS[cloud]
     table = NeighborTable.build(x, 6, metric)
-    full = np.sort(distances(x, metric), axis=1)
+    full = np.sort(distances(x, metric), axis=1) * table.unit
     rows = np.repeat(np.arange(300), 4)
     place = np.tile([2, 40, 150, 290], 300)
     radii = (full[rows, place - 1] + full[rows, place]) / 2
@@ -85,7 +85,7 @@ def test_restricted_rows_equal_a_table_of_the_subset(cloud, width):
     x = CLOUDS[cloud]
     rows = np.sort(RNG.permutation(300)[:120])
     part = NeighborTable.build(x, 100).restricted(rows, width)
-    full = distances(x[rows])
+    full = distances(x[rows]) * part.unit
     for i in range(len(rows)):
         length = part.lengths[i]
         np.testing.assert_allclose(part.distances[i, :length], np.sort(full[i])[:length], rtol=1e-6)
@@ -99,7 +99,9 @@ def test_unit_is_the_median_distance_to_the_ranked_neighbour():
     rank = balance_rank(300, 3)
     table = NeighborTable.build(x, default_width(300, 3), unit_rank=rank)
     assert rank == 30
-    assert table.unit == pytest.approx(np.median(np.sort(distances(x), axis=1)[:, rank - 1]), rel=1e-6)
+    nearest = np.sort(distances(x), axis=1)
+    expected = nearest[:, 0] / np.median(nearest[:, rank - 1])
+    np.testing.assert_allclose(table.distances[:, 0] / table.unit, expected, rtol=1e-6)
 
 
 def test_unit_of_samples_that_mostly_coincide_is_positive():
@@ -107,3 +109,38 @@ def test_unit_of_samples_that_mostly_coincide_is_positive():
     x[:5] = RNG.standard_normal((5, 2))
     assert NeighborTable.build(x, 60, unit_rank=17).unit > 0
     assert NeighborTable.build(np.zeros((100, 2)), 60, unit_rank=17).unit == 1
+
+
+@pytest.mark.parametrize("d", [2, 3, 12])
+@pytest.mark.parametrize("scale", [1e-200, 1e-30, 1e30, 1e200])
+def test_no_scale_is_too_small_or_too_large(scale, d):
+    """Evidence: the same rows at unit scale; squares of these values leave the range of floats."""
+    x = RNG.standard_normal((200, d))
+    usual, table = NeighborTable.build(x, 20), NeighborTable.build(x * scale, 20)
+    np.testing.assert_array_equal(table.indices, usual.indices)
+    wide = [t.distances.astype(np.float64) / t.unit for t in (table, usual)]
+    np.testing.assert_allclose(wide[0] / scale, wide[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("n", [50, 300])
+@pytest.mark.parametrize("d", [3, 8])
+def test_a_sample_beyond_the_range_of_squares_does_not_disturb_the_others(n, d):
+    """Evidence: brute force; 1e25 squared is no single-precision number."""
+    x = RNG.standard_normal((n, d))
+    x[7] *= 1e25
+    table = NeighborTable.build(x, n - 1)
+    full = distances(x) * table.unit
+    for i in range(n):
+        np.testing.assert_allclose(table.distances[i, : n - 2], np.sort(full[i])[: n - 2], rtol=1e-5)
+
+
+@pytest.mark.parametrize("d", [64, 512])
+def test_counts_are_exact_where_rounding_adds_up(d):
+    """Evidence: brute force on samples whose features all agree, the worst case of a matrix product."""
+    x = np.repeat(RNG.standard_normal((400, 1)), d, axis=1)
+    table = NeighborTable.build(x, 3)
+    full = np.sort(distances(x), axis=1) * table.unit
+    rows = np.arange(400)
+    radii = ((full[:, 199] + full[:, 200]) / 2).astype(np.float32)
+    apart = full[:, 200] - full[:, 199] > 1e-5 * full[:, 200]
+    np.testing.assert_array_equal(table.count_nearer(rows, radii)[apart], np.full(apart.sum(), 200))

@@ -31,3 +31,8 @@ def test_p_value_counts_the_value_itself():
 
 def test_p_value_takes_rounding_for_equality():
     assert p_value(0.1 + 0.2, np.array([0.3])) == 1.0
+
+
+def test_p_value_of_nothing_is_nothing():
+    assert np.isnan(p_value(np.nan, np.zeros(9)))
+    assert np.isnan(p_value(1.0, np.array([0.0, np.nan])))

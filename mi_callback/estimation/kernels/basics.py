@@ -107,6 +107,10 @@ def count_row(approximate, x, i, metric, ratio, epsilon, absolute, relative):
     high = reach(limit, metric, absolute, relative)
     low = 2 * (limit * limit if metric == EUCLIDEAN else limit) - high
     count = 0
+    if not (low < high < INF):  # squares leave the range of floats
+        for j in range(approximate.size):
+            count += distance(x, i, x, j, metric) * ratio < epsilon
+        return count - 1
     for start in range(0, approximate.size, 2048):  # few pieces hold a close call, and there few of their parts
         piece = approximate[start : start + 2048]
         surely = _count_below(piece, low)

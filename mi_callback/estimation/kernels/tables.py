@@ -49,27 +49,32 @@ def _sort_keys(keys, size, spare, counts):
 
     ``spare`` is as long as ``keys``; ``counts`` has one entry more than there are buckets.
     """
-    if size < 2:
-        return
-    low = high = np.int64(keys[0] >> np.uint64(32))
-    for c in range(1, size):
+    zeros = 0  # coincident samples come first, in the order they are in: among the buckets they would stretch the range
+    low, high = np.int64(1 << 32), np.int64(0)
+    for c in range(size):
         value = np.int64(keys[c] >> np.uint64(32))
-        low, high = min(low, value), max(high, value)
+        if value == 0:
+            keys[c], keys[zeros] = keys[zeros], keys[c]
+            zeros += 1
+        else:
+            low, high = min(low, value), max(high, value)
+    if size - zeros < 2:
+        return
     buckets = min(counts.size - 1, size)
     scale = (buckets - 1) / (high - low + 1.0)
     counts[: buckets + 1] = 0
-    for c in range(size):
+    for c in range(zeros, size):
         counts[int((np.int64(keys[c] >> np.uint64(32)) - low) * scale) + 1] += 1
     for b in range(buckets):
         counts[b + 1] += counts[b]
-    for c in range(size):
+    for c in range(zeros, size):
         b = int((np.int64(keys[c] >> np.uint64(32)) - low) * scale)
-        spare[counts[b]] = keys[c]
+        spare[zeros + counts[b]] = keys[c]
         counts[b] += 1
-    for c in range(size):
+    for c in range(zeros, size):
         key = spare[c]
         at = c
-        while at > 0 and keys[at - 1] > key:
+        while at > zeros and keys[at - 1] > key:
             keys[at] = keys[at - 1]
             at -= 1
         keys[at] = key
@@ -114,7 +119,7 @@ def select_neighbors(
                 for c in range(probe.size):
                     sample[c] = approximate[probe[c]]
                 limit = max(np.partition(sample, guess)[guess], np.float32(0))
-            if absolute > np.float32(0.01) * limit:
+            if not absolute <= np.float32(0.01) * limit:  # so that an overflow counts as well
                 for j in range(n):
                     approximate[j] = distance(x, i, x, j, metric) ** 2
                 absolute = np.float32(0)
@@ -123,7 +128,7 @@ def select_neighbors(
             size = 0
             for j in range(n):
                 keys[size] = j
-                size += approximate[j] <= margin
+                size += not approximate[j] > margin  # what overflowed is a candidate too
             if size > width or size == n:
                 break
             guess = min(probe.size - 1, guess + max(2, guess // 2))
