@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Subset, TensorDataset, default_collate
 
 from mi_callback.collection.errors import CollectionError
 from mi_callback.collection.isolation import copy_for_reading
@@ -116,11 +116,33 @@ def _fresh(loader: Any, limit: int | float, share: Share) -> Source:
     positions = np.arange(len(indices))
     positions = positions[positions // batch_size % share.world_size == share.rank]
     indices = indices[positions]
-    if loader.batch_sampler is None:  # the data set is asked for a whole batch at once
+    if (plain := _plain_tensors(loader, indices)) is not None:
+        batches = _indexed(loader, *plain, batch_size)
+    elif loader.batch_sampler is None:  # the data set is asked for a whole batch at once
         batches = _rebuild(loader, share.seed, batch_size=None, sampler=BatchSampler(indices, batch_size, False))
     else:
         batches = _rebuild(loader, share.seed, batch_size=batch_size, sampler=indices)
     return Source(batches, len(indices), positions if share.world_size > 1 else None)
+
+
+def _plain_tensors(loader: DataLoader[Any], indices: NDArray[np.int64]) -> tuple[Any, NDArray[np.int64]] | None:
+    """Tensors and the rows to read, if there is no more to a loader: indexing gives what collating would, sooner."""
+    dataset: Any = loader.dataset
+    while type(dataset) is Subset:
+        dataset, indices = dataset.dataset, np.asarray(dataset.indices, dtype=np.int64)[indices]
+    plain = type(dataset) is TensorDataset and loader.collate_fn is default_collate
+    return (dataset, indices) if plain and all(type(t) is torch.Tensor for t in dataset.tensors) else None
+
+
+def _indexed(loader: DataLoader[Any], tensors: Any, rows: NDArray[np.int64], batch_size: int) -> DataLoader[Any]:
+    """A loader that reads rows of plain tensors a batch at a time, in this process."""
+    return DataLoader(
+        tensors,
+        batch_size=None,
+        sampler=torch.from_numpy(rows).split(batch_size),  # type: ignore[no-untyped-call]
+        pin_memory=loader.pin_memory and torch.cuda.is_available(),
+        generator=torch.Generator(),
+    )
 
 
 def _batch_size(loader: Any) -> int | None:

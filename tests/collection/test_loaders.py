@@ -15,7 +15,9 @@ from torch.utils.data import (
     DistributedSampler,
     IterableDataset,
     RandomSampler,
+    Subset,
     SubsetRandomSampler,
+    TensorDataset,
     WeightedRandomSampler,
 )
 
@@ -89,6 +91,36 @@ def test_samplers_that_leave_samples_out():
     assert numbers(DataLoader(Numbers(), batch_size=8, sampler=SubsetRandomSampler([7, 3, 40]))) == [3, 7, 40]
     weighted = WeightedRandomSampler([0.0] * 25 + [1.0] * 25, 10)
     assert numbers(DataLoader(Numbers(), batch_size=8, sampler=weighted)) == ALL[25:]
+
+
+def squares(samples):
+    return [torch.stack(column) ** 2 for column in zip(*samples, strict=True)]
+
+
+class Doubled(TensorDataset):
+    def __getitem__(self, i):
+        return tuple(2 * tensor for tensor in super().__getitem__(i))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("collate_fn", [None, squares])
+@pytest.mark.parametrize("kind", ["tensors", "subset", "subset of a subset", "subclass"])
+def test_tensors_give_the_batches_that_collating_gives(kind, collate_fn, workers):
+    """Plain tensors are indexed a batch at a time; the loader that collates sample by sample is the evidence."""
+    rng = np.random.default_rng(3)
+    tensors = torch.from_numpy(rng.standard_normal((50, 2, 3))), torch.arange(50) % 7
+    data = (Doubled if kind == "subclass" else TensorDataset)(*tensors)
+    if "subset" in kind:
+        data = Subset(data, rng.permutation(50)[:30].tolist())
+    if kind == "subset of a subset":
+        data = Subset(data, range(3, 30, 2))
+    options = {"batch_size": 8, "collate_fn": collate_fn, "num_workers": workers}
+    expected = list(DataLoader(data, **options))
+    got = list(source(DataLoader(data, shuffle=True, **options)).batches)
+    assert len(got) == len(expected)
+    for batch, reference in zip(got, expected, strict=True):
+        assert type(batch) is type(reference)
+        assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(batch, reference, strict=True))
 
 
 class Odd:
