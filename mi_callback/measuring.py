@@ -151,11 +151,8 @@ class Measurer:
 
 
 def _after_reduction(estimate: MutualInformation, reduction: str | None) -> MutualInformation:
-    """Say in the result what was done to the layer before, which can only lower the information."""
-    if reduction is None:
-        return estimate
-    reason = f"{estimate.reason}; layer reduced by {reduction}" if estimate.reason else f"layer reduced by {reduction}"
-    return replace(estimate, reason=reason)
+    """Name what was done to the layer before its space; a reduction can only lower the information."""
+    return estimate if reduction is None else replace(estimate, space=f"{reduction}, {estimate.space}")
 
 
 def audited(results: Sequence[Measured], layers: Sequence[str]) -> list[Measured]:

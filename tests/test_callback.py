@@ -11,6 +11,8 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from scipy.integrate import trapezoid
+from scipy.special import entr, ndtr
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -322,3 +324,27 @@ def test_the_networks_own_tables_of_x_and_y_are_made_once(tmp_path, monkeypatch)
     fit(tmp_path, monitor(layers=["net.1"]), max_epochs=3)
     # The first batch, tried before training, is a set of its own.
     assert [name for name in made if name in ("y", "inputs")] == ["inputs", "y"] * 2
+
+
+def test_a_convolution_too_wide_to_keep_is_reduced_read_and_named(tmp_path):
+    """8,192 coordinates of which one latent is the target's; the cap I(latent;Y) is that of a uniform plus noise."""
+    generator = torch.Generator().manual_seed(0)
+    latent = torch.rand(400, 1, generator=generator)
+    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    distances = (rows - 8 - 16 * latent[:, :, None]) ** 2 + (columns - 16) ** 2
+    y = latent + 0.15 * torch.randn(400, 1, generator=generator)
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(1, 8, 3, padding=1)
+    net = nn.Sequential(convolution, nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 1))
+    callback = monitor(layers=["net.1", "output"], n_permutations=20)
+    data = DataLoader(TensorDataset(torch.exp(-distances / 8)[:, None], y), batch_size=50, shuffle=True)
+    fit(tmp_path, callback, Net(net), data)
+    rows_of = {(r["layer"], r["quantity"]): r for r in callback.history.to_rows()}
+    wide = rows_of["net.1", "target"]
+    assert wide["space"] == "sparse random projection 8192 -> 1024, scores"
+    assert rows_of["net.1", "input"]["space"] == wide["space"]
+    assert rows_of["output", "target"]["space"] == "scores"
+    grid = np.linspace(-1.5, 2.5, 40_001)
+    density = ndtr(grid / 0.15) - ndtr((grid - 1) / 0.15)
+    cap = (trapezoid(entr(density), grid) - 0.5 * math.log(2 * math.pi * math.e * 0.15**2)) / math.log(2)
+    assert abs(wide["mi"] - cap) < 4 * wide["stderr"]
