@@ -116,8 +116,8 @@ def _fresh(loader: Any, limit: int | float, share: Share) -> Source:
     positions = np.arange(len(indices))
     positions = positions[positions // batch_size % share.world_size == share.rank]
     indices = indices[positions]
-    if (plain := _plain_tensors(loader, indices)) is not None:
-        batches = _indexed(loader, *plain, batch_size)
+    if (indexed := _indexed(loader, indices, batch_size)) is not None:
+        batches = indexed
     elif loader.batch_sampler is None:  # the data set is asked for a whole batch at once
         batches = _rebuild(loader, share.seed, batch_size=None, sampler=BatchSampler(indices, batch_size, False))
     else:
@@ -125,19 +125,20 @@ def _fresh(loader: Any, limit: int | float, share: Share) -> Source:
     return Source(batches, len(indices), positions if share.world_size > 1 else None)
 
 
-def _plain_tensors(loader: DataLoader[Any], indices: NDArray[np.int64]) -> tuple[Any, NDArray[np.int64]] | None:
-    """Tensors and the rows to read, if there is no more to a loader: indexing gives what collating would, sooner."""
+def _indexed(loader: DataLoader[Any], rows: NDArray[np.int64], batch_size: int) -> DataLoader[Any] | None:
+    """A loader that indexes whole batches in this process, if plain tensors are all there is to ``loader``.
+
+    It gives the batches that collating would, sooner.
+    """
     dataset: Any = loader.dataset
     while type(dataset) is Subset:
-        dataset, indices = dataset.dataset, np.asarray(dataset.indices, dtype=np.int64)[indices]
-    plain = type(dataset) is TensorDataset and loader.collate_fn is default_collate
-    return (dataset, indices) if plain and all(type(t) is torch.Tensor for t in dataset.tensors) else None
-
-
-def _indexed(loader: DataLoader[Any], tensors: Any, rows: NDArray[np.int64], batch_size: int) -> DataLoader[Any]:
-    """A loader that reads rows of plain tensors a batch at a time, in this process."""
+        dataset, rows = dataset.dataset, np.asarray(dataset.indices, dtype=np.int64)[rows]
+    if type(dataset) is not TensorDataset or loader.collate_fn is not default_collate:
+        return None
+    if not all(type(tensor) is torch.Tensor for tensor in dataset.tensors):
+        return None
     return DataLoader(
-        tensors,
+        dataset,
         batch_size=None,
         sampler=torch.from_numpy(rows).split(batch_size),  # type: ignore[no-untyped-call]
         pin_memory=loader.pin_memory and torch.cuda.is_available(),
