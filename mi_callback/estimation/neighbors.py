@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mi_callback.estimation import kernels
 from mi_callback.estimation.parallel import run_in_threads
 
-__all__ = ["Metric", "NeighborTable", "balance_rank", "default_width", "typical"]
+__all__ = ["Metric", "NeighborTable", "balance_rank", "default_width", "typical", "width_for_classes"]
 
 Metric = Literal["euclidean", "chebyshev"]
 
@@ -32,6 +32,17 @@ def default_width(n_samples: int, k: int) -> int:
     return min(n_samples - 1, max(64, math.ceil(3 * math.sqrt(k * n_samples))))
 
 
+def width_for_classes(sizes: NDArray[np.integer], k: int) -> int:
+    """Columns, at least 64, in which the k-th neighbour of the same class is nearly always listed, were labels drawn.
+
+    Args:
+        sizes: shape (classes,), members of each class.
+        k: number of neighbours.
+    """
+    share = float(sizes.min() / sizes.sum())  # of m neighbours, m * share are of the class, give or take the root of it
+    return max(64, math.ceil((k + 5 * math.sqrt(k) + 4) / share))
+
+
 def typical(distances: NDArray[np.float64]) -> float:
     """Median of distances; where more than half are zero the mean of the others, and 1 where all are."""
     median = float(np.median(distances)) if distances.size else 0.0
@@ -47,7 +58,7 @@ class NeighborTable:
 
     Attributes:
         values: shape (n, d), centred and scaled by a power of two; distances are taken between them. In float64, for
-            features on unlike scales and for clusters far apart.
+            features on unlike scales and for clusters far apart; in float32 if that is what they came in.
         single: shape (n, d), the values in float32, for matrix products.
         metric: "euclidean" or "chebyshev".
         indices: shape (n, m): neighbours of each sample in order of distance, itself left out. Unsigned, which spares
@@ -62,7 +73,7 @@ class NeighborTable:
             are not divided by it: rounded once, they equal what the kernels compute for pairs that are not listed.
     """
 
-    values: NDArray[np.float64]
+    values: NDArray[np.floating]
     single: NDArray[np.float32]
     metric: Metric
     indices: NDArray[np.uint32]
@@ -89,11 +100,12 @@ class NeighborTable:
         n, d = values.shape
         width = min(width, n - 1)
         # Medians keep the bulk of heavy-tailed features near zero, where floats are dense.
-        values = np.asarray(values, dtype=np.float64)
+        if values.dtype != np.float32:
+            values = np.asarray(values, dtype=np.float64)
         centred = np.ascontiguousarray(values - np.median(values, axis=0))
         # A power of two near the typical magnitude loses no digit, and keeps squares within the range of floats.
         scale = float(2.0 ** -np.round(np.log2(typical(np.abs(centred[:: max(1, n // 1024)])))))
-        centred *= scale
+        centred *= values.dtype.type(scale)
         with np.errstate(over="ignore"):  # an outlier beyond all floats is infinitely far
             single = centred.astype(np.float32)
         table = cls(

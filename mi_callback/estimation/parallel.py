@@ -1,14 +1,25 @@
-"""Compiled kernels over row chunks in threads: no nested parallelism, nothing global changed, safe to fork."""
+"""Threads of our own: compiled kernels over row chunks, tasks side by side, and no BLAS threads in their way."""
 
 from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any, TypeVar
 
-__all__ = ["n_workers", "run_in_threads"]
+from threadpoolctl import ThreadpoolController
+
+__all__ = ["n_workers", "one_blas_thread", "run_in_threads", "run_side_by_side"]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+_limits = threading.Lock()
+_limited: list[Any] = []  # the limiter in force, once for everyone who has asked for it
 
 
 def n_workers() -> int:
@@ -28,6 +39,9 @@ def run_in_threads(task: Callable[[int, int], None], size: int, chunk: int) -> N
     The tasks release the GIL and write to separate places; chunks do not depend on the number of threads, so neither do
     results.
     """
+    if size <= chunk:
+        task(0, size)
+        return
     turn = itertools.count()  # next() on it is atomic: each chunk is taken once
 
     def work() -> None:
@@ -37,3 +51,33 @@ def run_in_threads(task: Callable[[int, int], None], size: int, chunk: int) -> N
     pool = _pool(os.getpid(), n_workers())
     for done in [pool.submit(work) for _ in range(min(n_workers(), -(-size // chunk)))]:
         done.result()
+
+
+def run_side_by_side(task: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+    """Results of a task for a few items, in their order; in threads that may themselves call ``run_in_threads``."""
+    if n_workers() == 1:
+        return [task(item) for item in items]
+    with ThreadPoolExecutor(min(n_workers(), len(items))) as pool:
+        return list(pool.map(task, items))
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Keep BLAS libraries, torch's excepted, to the calling thread; as it was once nobody is within.
+
+    Between the many small products of a fit, the threads of a BLAS spin on the cores that ours need: twice the time.
+    """
+    with _limits:
+        _limited.append(_limited[0] if _limited else _controller().limit(limits=1, user_api="blas"))
+    try:
+        yield
+    finally:
+        with _limits:
+            limiter = _limited.pop()
+            if not _limited:
+                limiter.restore_original_limits()
+
+
+@lru_cache(maxsize=1)
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mi_callback.estimation.neighbors import NeighborTable, typical
 
-__all__ = ["LabelTarget", "ScalarTarget", "TableTarget", "Target"]
+__all__ = ["LabelTarget", "ScalarTarget", "TableTarget", "Target", "distances_on_line"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +45,7 @@ class ScalarTarget:
         values = np.ascontiguousarray(values)
         unit = 1.0
         if unit_rank is not None:
-            unit = typical(_distances_on_line(np.sort(values), unit_rank))
+            unit = typical(distances_on_line(np.sort(values), unit_rank))
         order = np.argsort(values, kind="stable").astype(np.int32)
         positions = np.empty(len(order), np.int32)
         positions[order] = np.arange(len(order), dtype=np.int32)
@@ -65,7 +65,7 @@ class ScalarTarget:
         return part if unit_rank is not None else replace(part, unit=self.unit)
 
 
-def _distances_on_line(line: NDArray[np.float64], rank: int) -> NDArray[np.float64]:
+def distances_on_line(line: NDArray[np.float64], rank: int) -> NDArray[np.float64]:
     """Distance of each of n sorted values to its neighbour of a rank, less than n."""
     n = len(line)
     nearest = np.full(n, np.inf)

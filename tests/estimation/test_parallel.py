@@ -1,4 +1,4 @@
-"""Chunks in threads: each once, errors reach the caller, and a forked child has threads of its own."""
+"""Chunks in threads: each once, errors reach the caller, a forked child has threads of its own, BLAS is given back."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import multiprocessing
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from mi_callback import mutual_information
-from mi_callback.estimation.parallel import run_in_threads
+from mi_callback.estimation.parallel import one_blas_thread, run_in_threads, run_side_by_side
 
 
 @pytest.mark.parametrize(("size", "chunk"), [(0, 5), (1, 5), (5, 5), (103, 10)])
@@ -48,3 +49,32 @@ def test_a_forked_child_measures_the_same():
     child.join(60)
     assert child.exitcode == 0
     assert queue.get(timeout=5) == queue.get(timeout=5)
+
+
+def test_side_by_side_keeps_the_order_and_may_use_threads_within():
+    def task(item):
+        done = np.zeros(50, int)
+        run_in_threads(lambda start, stop: done.__setitem__(slice(start, stop), item), 50, 7)
+        return done
+
+    results = run_side_by_side(task, [1, 2, 3])
+    assert [set(done.tolist()) for done in results] == [{1}, {2}, {3}]
+
+
+def blas_threads():
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+def test_blas_threads_come_back_whoever_leaves_first_and_after_errors():
+    before = blas_threads()
+    first, second = one_blas_thread(), one_blas_thread()
+    first.__enter__()
+    second.__enter__()
+    assert set(blas_threads()) == {1}
+    first.__exit__(None, None, None)
+    assert set(blas_threads()) == {1}
+    second.__exit__(None, None, None)
+    assert blas_threads() == before
+    with pytest.raises(RuntimeError), one_blas_thread():
+        raise RuntimeError
+    assert blas_threads() == before

@@ -11,6 +11,7 @@ __all__ = [
     "INF",
     "compiled",
     "compiled_sum",
+    "count_below",
     "count_row",
     "distance",
     "insert",
@@ -75,7 +76,7 @@ def lower_bound_scaled(row, length, ratio, value):
 
 
 @compiled
-def _count_below(row, limit):
+def count_below(row, limit):
     """Number of entries below a limit."""
     count = 0
     for j in range(row.size):  # the plainest loop: it vectorises
@@ -113,13 +114,13 @@ def count_row(approximate, x, i, metric, ratio, epsilon, absolute, relative):
         return count - 1
     for start in range(0, approximate.size, 2048):  # few pieces hold a close call, and there few of their parts
         piece = approximate[start : start + 2048]
-        surely = _count_below(piece, low)
+        surely = count_below(piece, low)
         count += surely
-        if _count_below(piece, high) == surely:
+        if count_below(piece, high) == surely:
             continue
         for part_start in range(0, piece.size, 128):
             part = piece[part_start : part_start + 128]
-            if _count_below(part, high) > _count_below(part, low):
+            if count_below(part, high) > count_below(part, low):
                 for j in range(part.size):
                     if low <= part[j] < high:
                         count += distance(x, i, x, start + part_start + j, metric) * ratio < epsilon

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mi_callback.estimation.estimators import Reading, read_table
 from mi_callback.estimation.neighbors import Metric, NeighborTable
+from mi_callback.estimation.parallel import one_blas_thread
 from mi_callback.estimation.permutation import Permutations
 from mi_callback.estimation.spaces.selection import Choice, advantage, choose_spaces, prepare
 from mi_callback.estimation.subsampling import subsample
@@ -43,6 +44,7 @@ class FittedReading:
     n_completed: int
 
 
+@one_blas_thread()
 def read_in_best_space(
     x: Variable,
     y: Variable,

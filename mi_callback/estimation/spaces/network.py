@@ -1,4 +1,4 @@
-"""A small network that learns the distribution of a coded target given X, in plain array code.
+"""A small network that learns the distribution of a coded target given X.
 
 Its only use is to find coordinates for distances, so it is kept to what that needs: one softmax a group of slices. A
 linear first stage of few directions makes it a model of sufficient dimension reduction by conditional likelihood;
@@ -8,16 +8,17 @@ directions that do not help on held-out samples are pruned.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mi_callback.estimation import kernels
 from mi_callback.estimation.spaces.whitening import Array
 
-__all__ = ["SliceNetwork", "grouped_softmax"]
+__all__ = ["SliceNetwork"]
 
 _METRIC_SAMPLES = 2048
-_LEAST_LOGIT = np.float32(-30)  # below the largest: keeps probabilities, and what is made of them, off subnormal floats
 _CLIP = 1e-3  # probabilities are kept this far from 0 and 1 in log odds
 
 
@@ -26,38 +27,60 @@ class SliceNetwork:
     """Probabilities of slices given X: affine maps with ReLU between them, and a softmax a group.
 
     Attributes:
-        weights: matrices of the affine maps, the first of shape (p, h).
-        biases: their offsets.
+        parameters: all weights, row by row, and after them all offsets.
+        sizes: widths of the input, the hidden layers and the output.
         groups: number of outputs of each softmax.
         ordered: whether the slices of a group are in order.
         projects: whether the first map is a projection to a few directions, without offset and ReLU.
     """
 
-    weights: tuple[Array, ...]
-    biases: tuple[Array, ...]
+    parameters: Array
+    sizes: tuple[int, ...]
     groups: tuple[int, ...]
     ordered: bool
     projects: bool
 
+    @property
+    def weights(self) -> list[Array]:
+        """Matrices of the affine maps, the first of shape (p, h)."""
+        shapes = list(pairwise(self.sizes))
+        ends = np.cumsum([a * b for a, b in shapes])
+        return [part.reshape(shape) for part, shape in zip(np.split(self.parameters, ends), shapes, strict=False)]
+
+    @property
+    def biases(self) -> list[Array]:
+        """Offsets of the affine maps."""
+        widths = self.sizes[1:]
+        return np.split(self.parameters[-sum(widths) :], np.cumsum(widths)[:-1])
+
+    @property
+    def starts(self) -> NDArray[np.intp]:
+        """Where the groups of outputs begin, and the number of outputs."""
+        return np.concatenate([[0], np.cumsum(self.groups)]).astype(np.intp)
+
     def activations(self, x: Array) -> list[Array]:
         """Inputs of every affine map, and last the outputs before the softmax."""
-        values = [x]
-        for layer, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
-            out = values[-1] @ w
-            if not (self.projects and layer == 0):
-                out += b
-                if layer < len(self.weights) - 1:
-                    np.maximum(out, 0, out=out)
-            values.append(out)
-        return values
+        x, values = self._room(x)
+        kernels.forward(self.parameters, np.array(self.sizes), self.projects, x, values)
+        ends = len(x) * np.cumsum(self.sizes[1:])
+        return [x, *(part.reshape(len(x), -1) for part in np.split(values, ends[:-1]))]
 
     def probabilities(self, x: Array) -> Array:
         """Shape (n, c): probability of each slice, each group adding up to one."""
-        return grouped_softmax(self.activations(x)[-1], self.groups)
+        outputs = self.activations(x)[-1]
+        kernels.softmax(outputs, self.starts)
+        return outputs
 
     def loss(self, x: Array, indicators: Array) -> float:
         """Mean negative log-likelihood in nats, summed over the groups."""
-        return float(-(np.log(self.probabilities(x) + 1e-9) * indicators).sum() / len(x))
+        x, values = self._room(x)
+        return float(kernels.log_loss(
+            self.parameters, np.array(self.sizes), self.projects, self.starts, x, indicators, values
+        ))  # fmt: skip
+
+    def _room(self, x: Array) -> tuple[Array, Array]:
+        """Samples as the passes need them, and room for their outputs."""
+        return np.ascontiguousarray(x), np.empty(len(x) * sum(self.sizes[1:]), np.float32)
 
     def log_odds(self, x: Array) -> Array:
         """Coordinates in which samples are near if their conditional distributions are.
@@ -79,13 +102,14 @@ class SliceNetwork:
 
         E sum_c p_c (grad log p_c)(grad log p_c)': how fast the conditional distribution changes in each direction.
         """
-        values = self.activations(x[:_METRIC_SAMPLES])
-        jacobian = np.broadcast_to(self.weights[-1].T, (len(values[0]), *self.weights[-1].T.shape))
-        for layer in range(len(self.weights) - 2, 0, -1):
-            jacobian = (jacobian * (values[layer + 1] > 0)[:, None, :]) @ self.weights[layer].T
-        total = np.zeros((self.weights[1].shape[0],) * 2)
+        values, weights = self.activations(x[:_METRIC_SAMPLES]), self.weights
+        jacobian = np.broadcast_to(weights[-1].T, (len(values[0]), *weights[-1].T.shape))
+        for layer in range(len(weights) - 2, 0, -1):
+            jacobian = (jacobian * (values[layer + 1] > 0)[:, None, :]) @ weights[layer].T
+        total = np.zeros((self.sizes[1],) * 2)
         at = 0
-        for p in _split(grouped_softmax(values[-1], self.groups), self.groups):
+        kernels.softmax(values[-1], self.starts)
+        for p in _split(values[-1], self.groups):
             part = jacobian[:, at : at + p.shape[1]]
             slope = (part - np.einsum("nc,nch->nh", p, part)[:, None]) * np.sqrt(p)[:, :, None]
             flat = slope.reshape(-1, slope.shape[2])
@@ -106,10 +130,12 @@ class SliceNetwork:
         best, least = self, np.inf
         for h in range(1, axes.shape[1] + 1):
             leading = axes[:, :h]
+            first, second, *weights = self.weights
+            parts = [first @ leading, leading.T @ second, *weights, np.zeros(h, np.float32), *self.biases[1:]]
             network = replace(
                 self,
-                weights=(self.weights[0] @ leading, leading.T @ self.weights[1], *self.weights[2:]),
-                biases=(self.biases[0][:h], *self.biases[1:]),
+                parameters=np.concatenate([part.ravel() for part in parts]),
+                sizes=(self.sizes[0], h, *self.sizes[2:]),
             )
             loss = network.loss(held_out, indicators)
             if loss < least:
@@ -120,12 +146,3 @@ class SliceNetwork:
 def _split(values: Array, groups: tuple[int, ...]) -> list[Array]:
     return np.split(values, np.cumsum(groups)[:-1], axis=1)
 
-
-def grouped_softmax(outputs: Array, groups: tuple[int, ...]) -> Array:
-    """Softmax over each group of columns."""
-    shares = []
-    for part in _split(outputs, groups):
-        share = np.exp(np.maximum(part - part.max(axis=1, keepdims=True), _LEAST_LOGIT))
-        share /= share.sum(axis=1, keepdims=True)
-        shares.append(share)
-    return shares[0] if len(shares) == 1 else np.concatenate(shares, axis=1)

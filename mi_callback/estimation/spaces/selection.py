@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mi_callback.estimation.direct import read_directly
 from mi_callback.estimation.estimators import read_table
-from mi_callback.estimation.neighbors import Metric, NeighborTable, balance_rank, default_width
+from mi_callback.estimation.neighbors import Metric, NeighborTable, balance_rank, default_width, width_for_classes
+from mi_callback.estimation.parallel import run_side_by_side
 from mi_callback.estimation.spaces.augmentation import Space
 from mi_callback.estimation.spaces.candidates import FittingHalf, fit_candidates
 from mi_callback.estimation.spaces.whitening import Array
@@ -23,7 +25,7 @@ from mi_callback.estimation.targets import LabelTarget, ScalarTarget, Target
 __all__ = ["Choice", "advantage", "choose_spaces", "prepare"]
 
 _SHARE_COMPARED = 0.25  # of a fitting half
-_LEAST_COMPARED = 25  # samples; with fewer a comparison says nothing
+_LEAST_COMPARED, _MOST_COMPARED = 25, 3_000  # samples: with fewer a comparison says nothing, more take too long
 _FEWEST_MEMBERS = 8  # of a class, or its halves have too few neighbours
 
 
@@ -62,14 +64,15 @@ def choose_spaces(
     if n_classes and np.bincount(y).min() < _FEWEST_MEMBERS:
         return ()
     halves = _split(y if n_classes else np.zeros(len(x), np.intp), np.random.default_rng((seed, 0x59ACE)))
-    choices = []
-    for fitting, held_out in (halves, halves[::-1]):
+
+    def compete(halves: tuple[NDArray[np.intp], NDArray[np.intp]]) -> Choice | None:
+        fitting, held_out = halves
         n_fit = len(fitting) - round(_SHARE_COMPARED * len(fitting))
-        compared = fitting[n_fit:]
+        compared = fitting[n_fit:][:_MOST_COMPARED]
         if n_classes:  # a class's only member has no neighbour
             compared = compared[np.bincount(y[compared], minlength=n_classes)[y[compared]] > 1]
         if len(compared) < max(_LEAST_COMPARED, k + 2):
-            return ()
+            return None
         half = FittingHalf(x[fitting], y[fitting], n_classes, n_fit, seed)
         best, local = None, np.empty(0)
         for candidate in fit_candidates(half):
@@ -77,8 +80,10 @@ def choose_spaces(
             if best is None or _beats(values, local):
                 best, local = candidate, values
         ahead = local - _compare(None, x[compared], y[compared], k, metric) if best else local
-        choices.append(Choice(np.sort(held_out), best.refit() if best else None, ahead))
-    return tuple(choices)
+        return Choice(np.sort(held_out), best.refit() if best else None, ahead)
+
+    choices = [choice for choice in run_side_by_side(compete, [halves, halves[::-1]]) if choice is not None]
+    return tuple(choices) if len(choices) == len(halves) else ()
 
 
 def _beats(values: NDArray[np.float64], best: NDArray[np.float64]) -> bool:
@@ -90,7 +95,13 @@ def _beats(values: NDArray[np.float64], best: NDArray[np.float64]) -> bool:
 def _compare(
     space: Space | None, x: Array, y: NDArray[Any], k: int, metric: Metric
 ) -> NDArray[np.float64]:
-    return read_table(*prepare(space, x, y, k=k, metric=metric), k).local
+    return read_directly(*_mapped(space, x, y), k, metric)
+
+
+def _mapped(space: Space | None, x: Array, y: NDArray[Any]) -> tuple[Array, NDArray[Any]]:
+    if space is None:
+        return x, y
+    return space.map_x(x), y if space.map_y is None else space.map_y(y)
 
 
 def _split(classes: NDArray[np.integer], rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -105,14 +116,16 @@ def prepare(
 ) -> tuple[NeighborTable, Target]:
     """Neighbours of x and the structure of y in a space, on the balanced scale; the scores themselves if it is None."""
     n = len(x)
-    mapped_x = x if space is None else space.map_x(x)
-    mapped_y = y if space is None or space.map_y is None else space.map_y(y)
-    table = NeighborTable.build(mapped_x, default_width(n, k), metric, unit_rank=balance_rank(n, k))
+    mapped_x, mapped_y = _mapped(space, x, y)
+    width, rank = default_width(n, k), balance_rank(n, k)
     if y.ndim == 1:
-        return table, LabelTarget.build(y)
+        labels = LabelTarget.build(y)
+        width = min(width, width_for_classes(labels.sizes, k))
+        return NeighborTable.build(mapped_x, width, metric, unit_rank=min(rank, width)), labels
+    table = NeighborTable.build(mapped_x, width, metric, unit_rank=rank)
     if mapped_y.shape[1] == 1:
-        return table, ScalarTarget.build(mapped_y[:, 0].astype(np.float64), unit_rank=balance_rank(n, k))
-    return table, NeighborTable.build(mapped_y, default_width(n, k), metric, unit_rank=balance_rank(n, k))
+        return table, ScalarTarget.build(mapped_y[:, 0].astype(np.float64), unit_rank=rank)
+    return table, NeighborTable.build(mapped_y, width, metric, unit_rank=rank)
 
 
 def advantage(
