@@ -135,10 +135,10 @@ def _reader(
         places = (np.ascontiguousarray(positions.T), _inverted(positions), line, target.atoms, psi, k)
 
         def read_scalar(out: _Output, start: int, stop: int) -> None:
-            reach = table.distances_to_all(np.arange(start, stop))
             sums = out.sums[start // _CHUNK]
             scratch = np.full(table.n_samples, np.inf, np.float32)
-            kernels.scan_scalar(*side, *values, *reach, *places, start, stop, scratch, out.local, sums, out.beyond)
+            for rows, reach in _passes(table, out, start, stop):
+                kernels.scan_scalar(*side, *values, *reach, *places, rows, scratch, out.local, sums, out.beyond)
 
         return read_scalar
     other = (target.indices, target.distances, target.lengths, target.radii, target.atoms, target.first)
@@ -146,12 +146,30 @@ def _reader(
     pairing = (np.ascontiguousarray(batch.T), _inverted(batch), psi, k)
 
     def read_table_target(out: _Output, start: int, stop: int) -> None:
-        reach = table.distances_to_all(np.arange(start, stop))
         written = (out.local, out.sums[start // _CHUNK], out.beyond, out.x_counts)
         scratch = np.full(table.n_samples, np.inf, np.float32)
-        kernels.scan_table(*side, *values, *reach, *other, *own, *pairing, start, stop, scratch, *written)
+        for rows, reach in _passes(table, out, start, stop):
+            kernels.scan_table(*side, *values, *reach, *other, *own, *pairing, rows, scratch, *written)
 
     return read_table_target
+
+
+_Reach = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def _passes(
+    table: NeighborTable, out: _Output, start: int, stop: int
+) -> Iterator[tuple[NDArray[np.intp], _Reach]]:
+    """Rows to read, with their distances to all samples; under many permutations most rows need those.
+
+    Under one permutation few do: all are tried without distances first, and then those that had to be left.
+    """
+    rows = np.arange(start, stop)
+    if out.beyond.shape[1] == 1:
+        yield rows, (np.empty((0, 0), np.float32), np.empty(0, np.float32))
+        rows = rows[out.beyond[start:stop, 0] == np.inf]
+    if len(rows):
+        yield rows, table.distances_to_all(rows)
 
 
 def _ratio(table: NeighborTable, target: ScalarTarget | NeighborTable) -> float:

@@ -17,9 +17,10 @@ from mi_callback.estimation.estimators import read_table
 from mi_callback.estimation.neighbors import NeighborTable, balance_rank, default_width
 from mi_callback.estimation.targets import LabelTarget, Target
 
-__all__ = ["Subsamples", "drop_singletons", "subsample"]
+__all__ = ["PARTS_OF_HALVES", "Subsamples", "drop_singletons", "subsample"]
 
 _PARTS = (2, 3, 4, 5)  # parts of the partitions: 10 degrees of freedom, so the error bar is good to a fifth or so
+PARTS_OF_HALVES = (2, 4)  # of each of two halves that are read apart: 8 degrees of freedom together
 _SMALLEST_PART = 12  # samples
 
 
@@ -59,7 +60,9 @@ def drop_singletons(target: Target) -> NDArray[np.intp] | None:
     return None
 
 
-def subsample(table: NeighborTable, target: Target, k: int, seed: int, *, balanced: bool = True) -> Subsamples:
+def subsample(
+    table: NeighborTable, target: Target, k: int, seed: int, *, parts: tuple[int, ...] = _PARTS, balanced: bool = True
+) -> Subsamples:
     """Estimate on the parts of random partitions of the samples, each part as if it were all there is.
 
     Args:
@@ -67,16 +70,17 @@ def subsample(table: NeighborTable, target: Target, k: int, seed: int, *, balanc
         target: what they are compared with.
         k: number of neighbours.
         seed: the same seed gives the same partitions.
+        parts: number of parts of each partition.
         balanced: whether both sides are on the balanced scale.
     """
     n = table.n_samples
     rng = np.random.default_rng((seed, 0x5B5))
     values = []
-    for parts in _PARTS:
+    for number in parts:
         order = rng.permutation(n)
-        if n // parts < max(_SMALLEST_PART, 2 * k + 2):
+        if n // number < max(_SMALLEST_PART, 2 * k + 2):
             continue
-        pieces = [np.sort(piece) for piece in np.array_split(order, parts)]
+        pieces = [np.sort(piece) for piece in np.array_split(order, number)]
         values.append(np.array([_estimate(table, target, k, piece, balanced) for piece in pieces]))
     return Subsamples(n, tuple(values))
 

@@ -36,7 +36,7 @@ def _n_values(sizes, n):
 
 
 @compiled
-def forward(parameters, sizes, projects, x, values):
+def forward(parameters, sizes, projects, starts, x, values):
     """Write the outputs of every map for x (n, p) to ``values``; returns the last ones, shape (n, c)."""
     n = x.shape[0]
     at_weights, at_offsets, at = 0, _n_parameters(sizes)[1], 0
@@ -74,7 +74,7 @@ def softmax(outputs, starts):
 @compiled
 def log_loss(parameters, sizes, projects, starts, x, indicators, values):
     """Mean negative log-likelihood of indicators (n, c) in nats, summed over the groups."""
-    outputs = forward(parameters, sizes, projects, x, values)
+    outputs = forward(parameters, sizes, projects, starts, x, values)
     softmax(outputs, starts)
     total = 0.0
     for i in range(x.shape[0]):
@@ -92,7 +92,7 @@ def gradient(parameters, sizes, projects, starts, x, indicators, values, spare, 
         spare: as long as ``values``; both are overwritten.
     """
     n = x.shape[0]
-    slope = forward(parameters, sizes, projects, x, values)
+    slope = forward(parameters, sizes, projects, starts, x, values)
     softmax(slope, starts)
     for i in range(n):
         for j in range(slope.shape[1]):
@@ -125,13 +125,14 @@ def gradient(parameters, sizes, projects, starts, x, indicators, values, spare, 
 
 @compiled
 def descend(
-    parameters, moments, sizes, projects, starts, x, indicators, order, batch, done, total, step, decay
+    parameters, sizes, projects, starts, x, indicators, moments, order, batch, done, total, step, decay
 ):
     """One epoch of Adam (Kingma & Ba 2015, arXiv:1412.6980), in steps that fall along a half cosine to zero.
 
     Args:
-        parameters: changed in place, as are the moments, shape (2, parameters), of the gradient and its square.
+        parameters: changed in place.
         x, indicators: (n, p) samples and (n, c) what to predict.
+        moments: (2, parameters) running means of the gradient and its square; changed in place.
         order: (n,) the samples; an incomplete batch at the end is left out.
         batch: samples a step.
         done: steps that were made before.

@@ -6,19 +6,22 @@ all coincident samples, the sample itself included, and the number of joint ones
 
 Each scan takes rows start to stop through P permutations. Rows whose k-th neighbour lies beyond the table are finished
 from their distances to all samples; those that matter are recomputed, so that they equal those in the table. Arguments
-that all have:
+that all have, where rows are samples start to stop, or those of an array ``rows``:
 
     indices, distances, lengths, radii, atoms, first: the table. ``first`` names the first of the samples that coincide
               with each, so that two samples coincide if it is the same;
     x, metric (n, d) values behind the table; EUCLIDEAN or CHEBYSHEV;
-    block     (stop - start, n) approximate distances (Euclidean: squared) of the rows to all samples;
-    slack     (stop - start + 1,) absolute bounds on the error in each row; last, the bound relative to the distance;
+    block     (rows, n) approximate distances (Euclidean: squared) of the rows to all samples;
+    slack     (rows + 1,) absolute bounds on the error in each row; last, the bound relative to the distance;
     psi       digamma of 0 to n + 1;
     scratch   (n,) infinities, left as they were found: holds the distances of the row at hand.
 
+Scans of values on a line and of tables need ``block`` and ``slack`` only for rows that reach beyond the table. Without
+them (a block of no rows) these are left: infinity is written to ``beyond``.
+
 They write
 
-    sums      (P,) sum over the rows of psi(k) - psi(n_x + 1) - psi(n_y + 1);
+    sums      (P,) psi(k) - psi(n_x + 1) - psi(n_y + 1) of the rows is added;
     local     (n,) the terms of the first permutation;
     beyond    (n, P) the radius of a row that reached beyond the table, else -1.
 
@@ -114,7 +117,7 @@ def _complete_on_line(x, metric, i, scratch, line, samples, position, best, appr
 @compiled
 def scan_scalar(
     indices, distances, lengths, radii, atoms, first, x, metric, block, slack,
-    positions, samples, line, line_atoms, psi, k, start, stop, scratch, local, sums, beyond,
+    positions, samples, line, line_atoms, psi, k, rows, scratch, local, sums, beyond,
 ):  # fmt: skip
     """KSG against values on a line, walking outwards from the target's place on it.
 
@@ -129,12 +132,15 @@ def scan_scalar(
     """
     n = line.size
     best = np.empty(k, np.float32)
-    sums[:] = 0.0
-    for i in range(start, stop):
+    for r in range(rows.size):
+        i = rows[r]
         row, row_indices = distances[i, : lengths[i]], indices[i, : lengths[i]]
         for c in range(row.size):
             scratch[row_indices[c]] = row[c]
-        approximate, absolute, relative = block[i - start], slack[i - start], slack[stop - start]
+        if block.shape[0] > 0:
+            approximate, absolute, relative = block[r], slack[r], slack[rows.size]
+        else:
+            approximate, absolute, relative = scratch, np.float32(0), np.float32(0)  # not used
         for p in range(positions.shape[1]):
             position = positions[i, p]
             at_place = samples[p]
@@ -168,6 +174,9 @@ def scan_scalar(
                 walking |= above == end and above < n
             beyond[i, p] = -1
             if kth > radii[i]:
+                if block.shape[0] == 0:
+                    beyond[i, p] = INF
+                    continue
                 _complete_on_line(
                     x, metric, i, scratch, line, at_place, position, best, approximate, absolute, relative
                 )
@@ -283,7 +292,7 @@ def complete_labels(
 def scan_table(
     indices, distances, lengths, radii, atoms, first, x, metric, block, slack,
     y_indices, y_distances, y_lengths, y_radii, y_atoms, y_first, y, y_metric,
-    ratio, partners, inverses, psi, k, start, stop, scratch, local, sums, beyond, x_counts,
+    ratio, partners, inverses, psi, k, rows, scratch, local, sums, beyond, x_counts,
 ):  # fmt: skip
     """KSG by intersecting each row with the permuted partner's row of the target's table.
 
@@ -298,12 +307,15 @@ def scan_table(
     """
     n = first.size
     best = np.empty(k, np.float32)
-    sums[:] = 0.0
-    for i in range(start, stop):
+    for r in range(rows.size):
+        i = rows[r]
         row, row_indices = distances[i, : lengths[i]], indices[i, : lengths[i]]
         for c in range(row.size):
             scratch[row_indices[c]] = row[c]
-        approximate, absolute, relative = block[i - start], slack[i - start], slack[stop - start]
+        if block.shape[0] > 0:
+            approximate, absolute, relative = block[r], slack[r], slack[rows.size]
+        else:
+            approximate, absolute, relative = scratch, np.float32(0), np.float32(0)  # not used
         for p in range(partners.shape[1]):
             partner = partners[i, p]
             y_length = y_lengths[partner]
@@ -320,6 +332,9 @@ def scan_table(
                     kth = best[k - 1]
             beyond[i, p] = -1
             if kth > radii[i] or kth > y_radius:
+                if block.shape[0] == 0:
+                    beyond[i, p] = INF
+                    continue
                 limit = reach(kth, metric, absolute, relative)
                 if kth <= y_radius:  # all candidates are in the target's row; those in both rows have been taken
                     for at in range(y_length):

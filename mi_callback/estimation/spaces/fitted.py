@@ -14,7 +14,7 @@ from mi_callback.estimation.neighbors import Metric, NeighborTable
 from mi_callback.estimation.parallel import one_blas_thread
 from mi_callback.estimation.permutation import Permutations
 from mi_callback.estimation.spaces.selection import Choice, advantage, choose_spaces, prepare
-from mi_callback.estimation.subsampling import subsample
+from mi_callback.estimation.subsampling import PARTS_OF_HALVES, subsample
 from mi_callback.estimation.targets import LabelTarget, Target
 from mi_callback.estimation.variable import Variable
 
@@ -129,7 +129,7 @@ def _read(
         permutations = Permutations(table.n_samples, n_permutations, seed + number)
         readings.append(read_table(table, target, k, permutations))
         null += share * readings[-1].null
-        subsamples = subsample(table, target, k, seed + number)
+        subsamples = subsample(table, target, k, seed + number, parts=PARTS_OF_HALVES)
         variance += (share * subsamples.stderr) ** 2
         half += share * subsamples.half
     names = list(dict.fromkeys(c.space.name if c.space else "scores" for c in choices))

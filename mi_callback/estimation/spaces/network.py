@@ -54,33 +54,33 @@ class SliceNetwork:
         return np.split(self.parameters[-sum(widths) :], np.cumsum(widths)[:-1])
 
     @property
-    def starts(self) -> NDArray[np.intp]:
-        """Where the groups of outputs begin, and the number of outputs."""
-        return np.concatenate([[0], np.cumsum(self.groups)]).astype(np.intp)
+    def form(self) -> tuple[NDArray[np.intp], bool, NDArray[np.intp]]:
+        """What compiled passes need to know: sizes, whether it projects, where groups of outputs begin and end."""
+        starts = np.array([sum(self.groups[:g]) for g in range(len(self.groups) + 1)], np.intp)
+        return np.array(self.sizes, np.intp), self.projects, starts
+
+    def room(self, n: int) -> Array:
+        """Room for the outputs of all maps for n samples."""
+        return np.empty(n * sum(self.sizes[1:]), np.float32)
 
     def activations(self, x: Array) -> list[Array]:
         """Inputs of every affine map, and last the outputs before the softmax."""
-        x, values = self._room(x)
-        kernels.forward(self.parameters, np.array(self.sizes), self.projects, x, values)
+        x, values = np.ascontiguousarray(x), self.room(len(x))
+        kernels.forward(self.parameters, *self.form, x, values)
         ends = len(x) * np.cumsum(self.sizes[1:])
         return [x, *(part.reshape(len(x), -1) for part in np.split(values, ends[:-1]))]
 
     def probabilities(self, x: Array) -> Array:
         """Shape (n, c): probability of each slice, each group adding up to one."""
         outputs = self.activations(x)[-1]
-        kernels.softmax(outputs, self.starts)
+        kernels.softmax(outputs, self.form[2])
         return outputs
 
     def loss(self, x: Array, indicators: Array) -> float:
         """Mean negative log-likelihood in nats, summed over the groups."""
-        x, values = self._room(x)
-        return float(kernels.log_loss(
-            self.parameters, np.array(self.sizes), self.projects, self.starts, x, indicators, values
-        ))  # fmt: skip
-
-    def _room(self, x: Array) -> tuple[Array, Array]:
-        """Samples as the passes need them, and room for their outputs."""
-        return np.ascontiguousarray(x), np.empty(len(x) * sum(self.sizes[1:]), np.float32)
+        return float(
+            kernels.log_loss(self.parameters, *self.form, np.ascontiguousarray(x), indicators, self.room(len(x)))
+        )
 
     def log_odds(self, x: Array) -> Array:
         """Coordinates in which samples are near if their conditional distributions are.
@@ -108,7 +108,7 @@ class SliceNetwork:
             jacobian = (jacobian * (values[layer + 1] > 0)[:, None, :]) @ weights[layer].T
         total = np.zeros((self.sizes[1],) * 2)
         at = 0
-        kernels.softmax(values[-1], self.starts)
+        kernels.softmax(values[-1], self.form[2])
         for p in _split(values[-1], self.groups):
             part = jacobian[:, at : at + p.shape[1]]
             slope = (part - np.einsum("nc,nch->nh", p, part)[:, None]) * np.sqrt(p)[:, :, None]

@@ -81,22 +81,24 @@ def _train(
     rival: float = np.inf,
 ) -> SliceNetwork:
     n = len(x)
-    x = np.ascontiguousarray(x)
     batch = min(_LARGE_BATCH if n >= _LARGE else _BATCH, n)
-    network = replace(network, parameters=network.parameters.copy())
-    moments = np.zeros((2, network.parameters.size), np.float32)
+    parameters = network.parameters.copy()
+    moments = np.zeros((2, parameters.size), np.float32)
+    form, x = network.form, np.ascontiguousarray(x)
+    if held_out is not None:
+        others, room = np.ascontiguousarray(held_out[0]), network.room(len(held_out[0]))
     total = epochs * (n // batch)
-    best, least, best_epoch = network.parameters, np.inf, 0
+    best, least, best_epoch = parameters, np.inf, 0
     for epoch in range(epochs):
+        done = epoch * (n // batch)
         kernels.descend(
-            network.parameters, moments, np.array(network.sizes), network.projects, network.starts, x, indicators,
-            rng.permutation(n), batch, epoch * (n // batch), total, step, decay,
-        )  # fmt: skip
+            parameters, *form, x, indicators, moments, rng.permutation(n), batch, done, total, step, decay
+        )
         if held_out is None:
             continue
-        loss = network.loss(*held_out)
+        loss = kernels.log_loss(parameters, *form, others, held_out[1], room)
         if loss < least:
-            best, least, best_epoch = network.parameters.copy(), loss, epoch
+            best, least, best_epoch = parameters.copy(), loss, epoch
         elif epoch - best_epoch >= _PATIENCE:
             break
         if epoch >= _TRIAL and least > rival:

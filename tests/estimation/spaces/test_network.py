@@ -27,9 +27,7 @@ def test_gradients_equal_differences_of_the_loss(projects):
     network = fitted(x, coded, n_fit=48, directions=start)
     values = np.empty((2, len(x) * sum(network.sizes[1:])), np.float32)
     slope = np.empty_like(network.parameters)
-    kernels.gradient(
-        network.parameters, np.array(network.sizes), projects, network.starts, x, coded.indicators, *values, slope
-    )
+    kernels.gradient(network.parameters, *network.form, x, coded.indicators, *values, slope)
     parts = [*network.weights, *network.biases]
     ends = np.cumsum([part.size for part in parts])
     for part, start in zip(parts, ends - [part.size for part in parts], strict=True):
