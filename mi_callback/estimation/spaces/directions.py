@@ -96,7 +96,7 @@ def _second_moments(x: Array, f: Array, shuffled: NDArray[np.intp], most: int) -
         return product - np.eye(used) * float(weights.mean())
 
     values, axes = _extreme_eigenpairs(moments(f), most)
-    chance = float(np.abs(_extreme_eigenpairs(moments(f[shuffled]), 1)[0]).max())
+    chance = _spectral_norm(moments(f[shuffled]))
     found = []
     for i in np.argsort(-np.abs(values))[:most]:
         if abs(values[i]) > _SIGNIFICANT * chance:
@@ -114,3 +114,9 @@ def _extreme_eigenpairs(matrix: NDArray[np.float64], most: int) -> tuple[NDArray
         start = np.random.default_rng(0).standard_normal(len(matrix))
         values, axes = eigsh(matrix, k=most, which="LM", v0=start, tol=1e-4)
     return values, axes
+
+
+def _spectral_norm(matrix: NDArray[np.float64]) -> float:
+    """Largest magnitude among the eigenvalues of a symmetric matrix."""
+    values = np.linalg.eigvalsh(matrix) if len(matrix) <= _SMALL else _extreme_eigenpairs(matrix, 1)[0]
+    return float(np.abs(values).max())
