@@ -21,6 +21,9 @@ __all__ = ["Candidate", "FittingHalf", "fit_candidates"]
 
 _MOST_COORDINATES = 6  # coordinates of Y that the networks learn to predict
 _MOST_CLASSES = 64  # with more, log probabilities are no space to take distances in
+_MOST_DIRECTIONS = 8  # of a projection
+_FURTHER_ROUNDS, _MOST_NEW = 2, 3  # searches for directions in what is left unexplained, and how many each may add
+_SIGNIFICANT_LATER = 1.4  # times chance: what is left unexplained comes from the same samples, and looks related
 _INDEX_HIDDEN, _FULL_HIDDEN = (32, 32), (64, 32)
 _FULL_DECAY = 0.3
 
@@ -147,14 +150,39 @@ class _Side:
         return self.whitened[self.n_fit :], self.target.indicators[self.n_fit :]
 
     def fit_index(self) -> SliceNetwork | None:
-        """A network behind a projection; None if no direction stands above chance."""
-        n, t = self.n_fit, self.target
-        found = informative_directions(self.whitened[:n], t.functions[:n], np.random.default_rng(self.seed))
+        """A network behind a projection; None if no direction stands above chance.
+
+        What it leaves unexplained may depend on directions that are hidden while the stronger ones are unknown: the
+        network is fitted again with those, as long as that helps on the samples held out.
+        """
+        x, indicators = self.whitened[: self.n_fit], self.target.indicators[: self.n_fit]
+        rng = np.random.default_rng(self.seed)
+        found = informative_directions(x, self.target.functions[: self.n_fit], rng, _MOST_DIRECTIONS)
         if not found.shape[1]:
             return None
+        network = self._behind(found)
+        for _ in range(_FURTHER_ROUNDS):
+            known = np.linalg.qr(network.directions(x))[0].astype(np.float32)
+            room = min(_MOST_DIRECTIONS, x.shape[1]) - known.shape[1]
+            if room < 1:
+                break
+            new = informative_directions(
+                x - (x @ known) @ known.T, network.unexplained(x, indicators), rng, min(room, _MOST_NEW),
+                _SIGNIFICANT_LATER,
+            )  # fmt: skip
+            if not new.shape[1]:
+                break
+            larger = self._behind(np.concatenate([known, new], axis=1))
+            if larger.loss(*self.held_out) >= network.loss(*self.held_out):
+                break
+            network = larger
+        return network
+
+    def _behind(self, directions: Array) -> SliceNetwork:
+        n, t = self.n_fit, self.target
         network = fit_network(
             self.whitened[:n], t.indicators[:n], self.held_out, t.groups, ordered=t.ordered, hidden=_INDEX_HIDDEN,
-            directions=found, seed=self.seed,
+            directions=directions, seed=self.seed,
         )  # fmt: skip
         return network.pruned(self.whitened[:n], *self.held_out)
 

@@ -16,7 +16,6 @@ from mi_callback.estimation.spaces.whitening import Array
 
 __all__ = ["informative_directions"]
 
-_SIGNIFICANT = 1.1  # times the largest value under one permutation
 _MOST_FUNCTIONS = 6  # functions of Y whose second moments are taken
 _MOST_COORDINATES = 256  # beyond it second moments cost more than a neighbour search; the leading coordinates are used
 _OUTLYING = 4.0  # functions of Y are clipped here for second moments, which would follow a few samples
@@ -24,7 +23,9 @@ _SMALL = 64  # coordinates up to which all eigenvectors are as quick as a few
 _NEW = 0.3  # least length of a direction's part outside the span of the stronger ones
 
 
-def informative_directions(x: Array, functions: Array, rng: np.random.Generator, most: int = 8) -> Array:
+def informative_directions(
+    x: Array, functions: Array, rng: np.random.Generator, most: int = 8, significant: float = 1.1
+) -> Array:
     """Orthonormal directions, the strongest first, that stand above their permutation null.
 
     Args:
@@ -32,15 +33,16 @@ def informative_directions(x: Array, functions: Array, rng: np.random.Generator,
         functions: shape (n, m), centred functions of Y of unit variance.
         rng: makes the one permutation that sets the level of chance.
         most: number of directions at most.
+        significant: how many times the largest value under the permutation a direction must reach.
 
     Returns:
         Shape (p, r), r from 0 to ``most``.
     """
     shuffled = rng.permutation(len(x))
-    found = _first_moments(x, functions, shuffled)
+    found = _first_moments(x, functions, shuffled, significant)
     strongest = _leading_functions(x, functions)
     for f in strongest.T:
-        found += _second_moments(x, np.clip(f, -_OUTLYING, _OUTLYING), shuffled, most)
+        found += _second_moments(x, np.clip(f, -_OUTLYING, _OUTLYING), shuffled, most, significant)
     found.sort(key=lambda item: -item[0])
     basis = np.zeros((x.shape[1], 0))
     for _, direction in found:
@@ -64,13 +66,13 @@ def _decorrelated(functions: Array) -> Array:
     return decorrelated
 
 
-def _first_moments(x: Array, functions: Array, shuffled: NDArray[np.intp]) -> _Found:
+def _first_moments(x: Array, functions: Array, shuffled: NDArray[np.intp], significant: float) -> _Found:
     """Left singular vectors of E[x f(Y)'], with how far each stands above chance."""
     f = _decorrelated(functions)
     u, values, _ = np.linalg.svd((x.T @ f / len(x)).astype(np.float64), full_matrices=False)
     chance = np.linalg.svd((x.T @ f[shuffled] / len(x)).astype(np.float64), compute_uv=False)[0]
     return [
-        (float(np.sqrt(v**2 - chance**2)), u[:, i]) for i, v in enumerate(values) if v > _SIGNIFICANT * chance
+        (float(np.sqrt(v**2 - chance**2)), u[:, i]) for i, v in enumerate(values) if v > significant * chance
     ]
 
 
@@ -84,7 +86,7 @@ def _leading_functions(x: Array, functions: Array) -> Array:
     return leading
 
 
-def _second_moments(x: Array, f: Array, shuffled: NDArray[np.intp], most: int) -> _Found:
+def _second_moments(x: Array, f: Array, shuffled: NDArray[np.intp], most: int, significant: float) -> _Found:
     """Eigenvectors of E[f(Y) (x x' - I)], with how far each stands above chance."""
     p = x.shape[1]
     if p > _MOST_COORDINATES:
@@ -99,7 +101,7 @@ def _second_moments(x: Array, f: Array, shuffled: NDArray[np.intp], most: int) -
     chance = _spectral_norm(moments(f[shuffled]))
     found = []
     for i in np.argsort(-np.abs(values))[:most]:
-        if abs(values[i]) > _SIGNIFICANT * chance:
+        if abs(values[i]) > significant * chance:
             direction = np.zeros(p)
             direction[p - used :] = axes[:, i]
             found.append((float(np.sqrt(values[i] ** 2 - chance**2)), direction))

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from mi_callback.estimation import kernels
 from mi_callback.estimation.spaces.whitening import Array
@@ -19,6 +20,8 @@ from mi_callback.estimation.spaces.whitening import Array
 __all__ = ["SliceNetwork"]
 
 _METRIC_SAMPLES = 2048
+_LEAST_VARIANCE = np.float32(0.01)  # of a slice's score, given x
+_OUTLYING = 6.0  # residuals are clipped here, in standard deviations
 _CLIP = 1e-3  # probabilities are kept this far from 0 and 1 in log odds
 
 
@@ -96,6 +99,31 @@ class SliceNetwork:
         below = np.clip(below, 0, 1)
         odds: Array = np.log((below + _CLIP) / (1 - below + _CLIP))
         return odds
+
+    def unexplained(self, x: Array, indicators: Array) -> Array:
+        """Functions of the slices, and of where x lies, that average to nothing wherever the network is right.
+
+        For slices in order the Pearson residual of their normal scores, its square less one, and its product with the
+        sign of the strongest direction: shape (n, 3 groups). For classes what is left of each indicator: shape (n, c).
+        All centred and of unit variance.
+        """
+        p = self.probabilities(x)
+        if self.ordered:
+            side = np.sign(x @ self.directions(x)[:, 0])
+            parts = []
+            for shares, slices in zip(_split(p, self.groups), _split(indicators, self.groups), strict=True):
+                scores = ndtri((np.arange(shares.shape[1]) + 0.5) / shares.shape[1]).astype(np.float32)
+                mean = shares @ scores
+                residual = (slices @ scores - mean) / np.sqrt(np.maximum(shares @ scores**2 - mean**2, _LEAST_VARIANCE))
+                parts += [residual, residual**2 - 1, residual * side]
+            functions = np.stack(parts, axis=1)
+        else:
+            functions = indicators - p
+        functions = functions - functions.mean(axis=0)
+        spread = functions.std(axis=0)
+        clipped = np.clip(functions / np.where(spread > 0, spread, 1), -_OUTLYING, _OUTLYING)
+        unexplained: Array = clipped - clipped.mean(axis=0)
+        return unexplained
 
     def metric(self, x: Array) -> NDArray[np.float64]:
         """Average Fisher information of the slices about the first map's outputs, shape (h, h).
