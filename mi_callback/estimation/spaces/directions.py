@@ -24,7 +24,7 @@ _NEW = 0.3  # least length of a direction's part outside the span of the stronge
 
 
 def informative_directions(
-    x: Array, functions: Array, rng: np.random.Generator, most: int = 8, significant: float = 1.1
+    x: Array, functions: Array, rng: np.random.Generator, most: int = 8, significant: float = 1.25
 ) -> Array:
     """Orthonormal directions, the strongest first, that stand above their permutation null.
 
