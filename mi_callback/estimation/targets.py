@@ -107,5 +107,29 @@ class LabelTarget:
         return LabelTarget.build(self.codes[rows])
 
 
+    def with_members(self, least: int, most_share: float) -> LabelTarget | None:
+        """The labels with rare classes merged, smallest first, until the merged class has enough members.
+
+        This can only lower what they share with anything, by at most share * log(classes).
+
+        Args:
+            least: members of the smallest class at least.
+            most_share: share of the samples that may be merged.
+
+        Returns:
+            The labels as they are if no class is too small; None if more would have to be merged.
+        """
+        if self.sizes.min() >= least:
+            return self
+        ascending = np.argsort(self.sizes, kind="stable")
+        members = np.cumsum(self.sizes[ascending])
+        merged = max(int(np.count_nonzero(self.sizes < least)), int(np.searchsorted(members, least)) + 1, 2)
+        if merged >= len(self.sizes) or members[merged - 1] > most_share * self.n_samples:
+            return None
+        names = np.arange(len(self.sizes))
+        names[ascending[:merged]] = ascending[0]
+        return LabelTarget.build(names[self.codes])
+
+
 TableTarget: TypeAlias = NeighborTable
 Target: TypeAlias = ScalarTarget | LabelTarget | TableTarget

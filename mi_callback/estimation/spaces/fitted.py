@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from mi_callback.estimation.variable import Variable
 
 __all__ = ["FittedReading", "read_in_best_space"]
 
+_FEWEST_MEMBERS = 8  # of a class, or its halves have too few neighbours
+_MOST_MERGED = 0.05  # of the samples, in a class of rare classes
 _SIGNIFICANT = 3.0  # standard errors by which a fitted space must do better, as there are several to choose from
 
 
@@ -78,8 +80,12 @@ def read_in_best_space(
     """
     scores_x = x.in_space("scores").astype(np.float32)
     values_y: NDArray[Any]
+    split: Target = target
     if isinstance(target, LabelTarget):
-        values_y, n_classes = target.codes, len(target.sizes)
+        merged = target.with_members(_FEWEST_MEMBERS, _MOST_MERGED)
+        if merged is None:
+            return None
+        split, values_y, n_classes = merged, merged.codes, len(merged.sizes)
     else:
         values_y, n_classes = y.in_space("scores").astype(np.float32), 0
     choices = choose_spaces(scores_x, values_y, n_classes=n_classes, k=k, metric=metric, seed=seed)
@@ -88,7 +94,8 @@ def read_in_best_space(
     plain = np.empty(0)
     if not always:
         plain = read_table(table, target, k).local
-        ahead, error = advantage(choices, table, target, plain, k)
+        whole = plain if split is target else read_table(table, split, k).local
+        ahead, error = advantage(choices, table, split, whole, k)
         if not ahead > _SIGNIFICANT * error:
             return None
     parts = [_prepared(choice, scores_x, values_y, k, metric) for choice in choices]
@@ -97,7 +104,8 @@ def read_in_best_space(
         difference = local - plain
         if not difference.mean() > _SIGNIFICANT * difference.std(ddof=1) / math.sqrt(len(plain)):
             return None
-    return _read(choices, parts, len(scores_x), k, n_permutations, seed)
+    reading = _read(choices, parts, len(scores_x), k, n_permutations, seed)
+    return reading if split is target else replace(reading, space=f"{reading.space}, rare classes merged")
 
 
 def _prepared(

@@ -26,7 +26,6 @@ __all__ = ["Choice", "advantage", "choose_spaces", "prepare"]
 
 _SHARE_COMPARED = 0.25  # of a fitting half
 _LEAST_COMPARED, _MOST_COMPARED = 25, 3_000  # samples: with fewer a comparison says nothing, more take too long
-_FEWEST_MEMBERS = 8  # of a class, or its halves have too few neighbours
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +51,7 @@ def choose_spaces(
 
     Args:
         x: shape (n, d), normal scores.
-        y: shape (n, q), normal scores; or shape (n,), class numbers.
+        y: shape (n, q), normal scores; or shape (n,), class numbers, each with several members.
         n_classes: number of classes, 0 if y is continuous.
         k: number of neighbours.
         metric: "euclidean" or "chebyshev".
@@ -61,8 +60,6 @@ def choose_spaces(
     Returns:
         A choice for each half; none at all where there are too few samples to split.
     """
-    if n_classes and np.bincount(y).min() < _FEWEST_MEMBERS:
-        return ()
     halves = _split(y if n_classes else np.zeros(len(x), np.intp), np.random.default_rng((seed, 0x59ACE)))
 
     def compete(halves: tuple[NDArray[np.intp], NDArray[np.intp]]) -> Choice | None:

@@ -8,6 +8,7 @@ from mi_callback.estimation.spaces import normal_scores
 from mi_callback.estimation.spaces.augmentation import append, radial
 from mi_callback.estimation.spaces.candidates import FittingHalf, fit_candidates
 from mi_callback.estimation.spaces.selection import choose_spaces
+from mi_callback.estimation.targets import LabelTarget
 
 
 def draw(signal, n=2_500, d=32, noise=0.3, seed=0):
@@ -94,6 +95,36 @@ def test_rare_classes_constant_parts_and_few_samples_fall_back():
     dead = np.zeros((300, 4))
     dead[:2, 0] = 1, 2
     assert np.isfinite(mutual_information(dead, x[:, 0], n_permutations=2).raw)
+
+
+def test_a_class_too_small_to_split_is_merged_and_costs_little():
+    rng = np.random.default_rng(3)
+    labels = rng.integers(4, size=2_000)
+    x = rng.standard_normal((2_000, 30))
+    x[:, :2] += np.array([[2, 0], [-2, 0], [0, 2], [0, -2]])[labels]
+    common = mutual_information(x, labels, unit="nats", n_permutations=5)
+    labels[:3] = 4
+    labels[3:8] = 5
+    rare = mutual_information(x, labels, unit="nats", n_permutations=5)
+    assert common.space.startswith("supervised")
+    assert rare.space.startswith("supervised")
+    assert rare.space.endswith(", rare classes merged")
+    assert rare.mi == pytest.approx(common.mi, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([100, 90], [100, 90]),
+        ([100, 90, 5, 4], [100, 90, 9]),
+        ([100, 90, 12, 5], [100, 90, 17]),
+        ([100, 90, 1, 2, 3], None),  # would reach 8 only with a class of 90
+        ([5, 5], None),
+    ],
+)
+def test_rare_classes_are_merged_smallest_first(sizes, expected):
+    target = LabelTarget.build(np.repeat(np.arange(len(sizes)), sizes)).with_members(8, 0.1)
+    assert (target.sizes.tolist() if target is not None else None) == expected
 
 
 def test_candidates_see_the_fitting_half_only():
