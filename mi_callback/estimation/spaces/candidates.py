@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from mi_callback.estimation.spaces.augmentation import Features, Space, append, radial
 from mi_callback.estimation.spaces.coding import CodedTarget, code_coordinates, code_labels
-from mi_callback.estimation.spaces.directions import informative_directions
+from mi_callback.estimation.spaces.directions import informative_directions, leading_functions
+from mi_callback.estimation.spaces.frequencies import oscillating_direction
 from mi_callback.estimation.spaces.network import SliceNetwork
 from mi_callback.estimation.spaces.training import fit_network, refine
 from mi_callback.estimation.spaces.whitening import Array, Whitening, canonical_pairs
@@ -23,6 +24,7 @@ _MOST_COORDINATES = 6  # coordinates of Y that the networks learn to predict
 _MOST_CLASSES = 64  # with more, log probabilities are no space to take distances in
 _MOST_DIRECTIONS = 8  # of a projection
 _FURTHER_ROUNDS, _MOST_NEW = 2, 3  # searches for directions in what is left unexplained, and how many each may add
+_SIGNIFICANT = 1.25  # times chance
 _SIGNIFICANT_LATER = 1.4  # times chance: what is left unexplained comes from the same samples, and looks related
 _INDEX_HIDDEN, _FULL_HIDDEN = (32, 32), (64, 32)
 _FULL_DECAY = 0.3
@@ -157,7 +159,7 @@ class _Side:
         """
         x, indicators = self.whitened[: self.n_fit], self.target.indicators[: self.n_fit]
         rng = np.random.default_rng(self.seed)
-        found = informative_directions(x, self.target.functions[: self.n_fit], rng, _MOST_DIRECTIONS)
+        found = _directions(x, self.target.functions[: self.n_fit], rng, _MOST_DIRECTIONS, _SIGNIFICANT)
         if not found.shape[1]:
             return None
         network = self._behind(found)
@@ -166,10 +168,8 @@ class _Side:
             room = min(_MOST_DIRECTIONS, x.shape[1]) - known.shape[1]
             if room < 1:
                 break
-            new = informative_directions(
-                x - (x @ known) @ known.T, network.unexplained(x, indicators), rng, min(room, _MOST_NEW),
-                _SIGNIFICANT_LATER,
-            )  # fmt: skip
+            left = network.unexplained(x, indicators)
+            new = _directions(x - (x @ known) @ known.T, left, rng, min(room, _MOST_NEW), _SIGNIFICANT_LATER)
             if not new.shape[1]:
                 break
             larger = self._behind(np.concatenate([known, new], axis=1))
@@ -193,6 +193,12 @@ class _Side:
         """The directions of a projecting network, for scores: shape (d, r)."""
         directions: Array = self.whitening.matrix @ network.directions(self.whitened[: self.n_fit])
         return directions
+
+
+def _directions(x: Array, functions: Array, rng: np.random.Generator, most: int, significant: float) -> Array:
+    """Directions that moments see, or else the one that oscillations point in, shape (p, r)."""
+    found = informative_directions(x, functions, rng, most, significant)
+    return found if found.shape[1] else oscillating_direction(x, leading_functions(x, functions), rng)
 
 
 def _by_networks(half: FittingHalf, *, related: bool) -> Iterator[Candidate]:

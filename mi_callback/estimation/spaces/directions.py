@@ -14,7 +14,7 @@ from scipy.sparse.linalg import eigsh
 
 from mi_callback.estimation.spaces.whitening import Array
 
-__all__ = ["informative_directions"]
+__all__ = ["informative_directions", "leading_functions"]
 
 _MOST_FUNCTIONS = 6  # functions of Y whose second moments are taken
 _MOST_COORDINATES = 256  # beyond it second moments cost more than a neighbour search; the leading coordinates are used
@@ -40,7 +40,7 @@ def informative_directions(
     """
     shuffled = rng.permutation(len(x))
     found = _first_moments(x, functions, shuffled, significant)
-    strongest = _leading_functions(x, functions)
+    strongest = leading_functions(x, functions)
     for f in strongest.T:
         found += _second_moments(x, np.clip(f, -_OUTLYING, _OUTLYING), shuffled, most, significant)
     found.sort(key=lambda item: -item[0])
@@ -76,7 +76,7 @@ def _first_moments(x: Array, functions: Array, shuffled: NDArray[np.intp], signi
     ]
 
 
-def _leading_functions(x: Array, functions: Array) -> Array:
+def leading_functions(x: Array, functions: Array) -> Array:
     """The functions themselves if they are few, else the combinations that correlate most with x."""
     if functions.shape[1] <= _MOST_FUNCTIONS:
         return functions
