@@ -24,6 +24,7 @@ _MOST_COORDINATES = 6  # coordinates of Y that the networks learn to predict
 _MOST_CLASSES = 64  # with more, log probabilities are no space to take distances in
 _MOST_DIRECTIONS = 8  # of a projection
 _FURTHER_ROUNDS, _MOST_NEW = 2, 3  # searches for directions in what is left unexplained, and how many each may add
+_MANY = 1_000  # samples: with fewer, what is left unexplained is mostly noise, and a look at it costs too much
 _SIGNIFICANT = 1.25  # times chance
 _SIGNIFICANT_LATER = 1.4  # times chance: what is left unexplained comes from the same samples, and looks related
 _INDEX_HIDDEN, _FULL_HIDDEN = (32, 32), (64, 32)
@@ -154,22 +155,46 @@ class _Side:
     def fit_index(self) -> SliceNetwork | None:
         """A network behind a projection; None if no direction stands above chance.
 
-        What it leaves unexplained may depend on directions that are hidden while the stronger ones are unknown: the
-        network is fitted again with those, as long as that helps on the samples held out.
+        Directions are those that moments see; where these explain nothing, the one that oscillations point in.
+        """
+        x, functions = self.whitened[: self.n_fit], self.target.functions[: self.n_fit]
+        rng = np.random.default_rng(self.seed)
+        network = None
+        found = informative_directions(x, functions, rng, _MOST_DIRECTIONS, _SIGNIFICANT)
+        if found.shape[1]:
+            network = self._behind(found)
+            if self._explains(network):
+                return self._extended(network, rng)
+        found = oscillating_direction(x, leading_functions(x, functions), rng)
+        if found.shape[1]:
+            other = self._behind(found)
+            if self._explains(other):
+                return self._extended(other, rng)
+            network = network or other
+        return network
+
+    def _explains(self, network: SliceNetwork) -> bool:
+        """Whether a network predicts held-out samples better than the frequencies of the slices do."""
+        indicators = self.target.indicators
+        shares = indicators[: self.n_fit].mean(axis=0)
+        by_chance = -float((indicators[self.n_fit :].mean(axis=0) * np.log(shares + 1e-9)).sum())
+        return network.loss(*self.held_out) < by_chance
+
+    def _extended(self, network: SliceNetwork, rng: np.random.Generator) -> SliceNetwork:
+        """The network with directions that were hidden while the stronger ones were unknown.
+
+        They are looked for in what it leaves unexplained, and kept as long as they help on the samples held out.
         """
         x, indicators = self.whitened[: self.n_fit], self.target.indicators[: self.n_fit]
-        rng = np.random.default_rng(self.seed)
-        found = _directions(x, self.target.functions[: self.n_fit], rng, _MOST_DIRECTIONS, _SIGNIFICANT)
-        if not found.shape[1]:
-            return None
-        network = self._behind(found)
-        for _ in range(_FURTHER_ROUNDS):
+        for _ in range(_FURTHER_ROUNDS if self.n_fit >= _MANY else 0):
             known = np.linalg.qr(network.directions(x))[0].astype(np.float32)
             room = min(_MOST_DIRECTIONS, x.shape[1]) - known.shape[1]
             if room < 1:
                 break
-            left = network.unexplained(x, indicators)
-            new = _directions(x - (x @ known) @ known.T, left, rng, min(room, _MOST_NEW), _SIGNIFICANT_LATER)
+            others, left = x - (x @ known) @ known.T, network.unexplained(x, indicators)
+            new = informative_directions(others, left, rng, min(room, _MOST_NEW), _SIGNIFICANT_LATER)
+            if not new.shape[1]:
+                new = oscillating_direction(others, leading_functions(others, left), rng)
             if not new.shape[1]:
                 break
             larger = self._behind(np.concatenate([known, new], axis=1))
@@ -193,12 +218,6 @@ class _Side:
         """The directions of a projecting network, for scores: shape (d, r)."""
         directions: Array = self.whitening.matrix @ network.directions(self.whitened[: self.n_fit])
         return directions
-
-
-def _directions(x: Array, functions: Array, rng: np.random.Generator, most: int, significant: float) -> Array:
-    """Directions that moments see, or else the one that oscillations point in, shape (p, r)."""
-    found = informative_directions(x, functions, rng, most, significant)
-    return found if found.shape[1] else oscillating_direction(x, leading_functions(x, functions), rng)
 
 
 def _by_networks(half: FittingHalf, *, related: bool) -> Iterator[Candidate]:

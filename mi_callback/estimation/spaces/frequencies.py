@@ -16,9 +16,9 @@ __all__ = ["oscillating_direction"]
 
 _FEWEST_SAMPLES, _MOST_SAMPLES = 200, 2_000  # with fewer, chance reaches as high as most peaks; more cost time
 _SIGNIFICANT = 1.25  # times the peak under one permutation
-_FREQUENCIES = 2_048  # drawn at random, in all directions
+_FREQUENCIES = 1_024  # drawn at random, in all directions
 _SLOWEST, _FASTEST = 0.5, 5.0  # in radians a standard deviation
-_CLIMBING, _STEPS = 64, 12  # how many of them climb, and how often
+_CLIMBING, _STEPS = 48, 10  # how many of them climb, and how often
 _LONGEST_STEP = 1.5
 _FACTOR = 0.5  # of the gradient of the logarithm: to the top of a Gaussian peak in one step
 

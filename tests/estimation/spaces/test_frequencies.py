@@ -16,9 +16,10 @@ def draw(frequency, d, n, seed=0):
 
 
 @pytest.mark.parametrize(("frequency", "d", "n"), [(4, 3, 600), (4, 8, 1_500), (3, 16, 1_500), (2.5, 64, 2_000)])
-def test_the_direction_is_found_where_moments_find_none(frequency, d, n):
+def test_the_direction_is_found_where_moments_do_not_see_it(frequency, d, n):
     x, y = draw(frequency, d, n)
-    assert informative_directions(x, polynomials(y), np.random.default_rng(0)).shape == (d, 0)
+    by_moments = informative_directions(x, polynomials(y), np.random.default_rng(0))
+    assert np.linalg.norm(by_moments[0]) < 0.9
     direction = oscillating_direction(x, polynomials(y), np.random.default_rng(0))
     assert direction.shape == (d, 1)
     assert abs(direction[0, 0]) > 0.97
