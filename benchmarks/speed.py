@@ -2,8 +2,8 @@
 
 Run ``python -m benchmarks.speed``, some minutes; with ``--no-peers`` only the ratios to one search.
 
-All times are medians, k = 3, normal scores. A null of P permutations costs a peer P more estimates: a few are timed and
-scaled to 1 + P, and the table says so.
+All times are medians, k = 3, normal scores unless said. A null of P permutations costs a peer P more
+estimates: a few are timed and scaled to 1 + P, and the table says so.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks.peers import PEERS
 from benchmarks.timing import machine, median_seconds
 from mi_callback.estimation import Estimator, Variable
+from mi_callback.estimation.measure import Space
 from mi_callback.estimation.neighbors import default_width
 from mi_callback.estimation.spaces import normal_scores
 
@@ -69,6 +70,31 @@ def against_one_search() -> None:
     row("n = 500, d = 8, P = 100, warm", seconds, one_search(small))
 
 
+def seconds_in(space: Space, x: np.ndarray, known: Variable) -> float:
+    estimator = Estimator(k=K, n_permutations=P, space=space)
+    return median_seconds(lambda: estimator.estimate(Variable(x), known), repeats=5 if len(x) > 5_000 else 15)
+
+
+def competing_spaces() -> None:
+    """What spaces="auto" costs over normal scores, whether or not a fitted space wins."""
+    print("\n| n, d | target | normal scores, s | auto, s | ratio |\n|---|---|---|---|---|")
+    for n, d in [(10_000, 64), (2_000, 64), (2_000, 16), (350, 8)]:
+        x, linear = sample(n, d, 1)
+        rng = np.random.default_rng(1)
+        u = x.mean(axis=1) * np.sqrt(d)
+        targets = {
+            "linear": linear[:, 0],
+            "sin 2u": np.sin(2 * u) + 0.3 * rng.standard_normal(n),
+            "independent": rng.standard_normal(n),
+            "2 classes": (linear[:, 0] > 0).astype(int),
+            "10 classes": np.digitize(linear[:, 0], np.quantile(linear[:, 0], np.linspace(0, 1, 11)[1:-1])),
+        }
+        for name, values in targets.items():
+            known = Variable(values, name="y")
+            plain, auto = (seconds_in(space, x, known) for space in ("scores", "auto"))
+            print(f"| {n:,}, {d} | {name} | {plain:.3f} | {auto:.3f} | {auto / plain:.1f} |", flush=True)
+
+
 def first_call() -> None:
     code = (
         "import time, numpy as np\n"
@@ -111,6 +137,7 @@ def main() -> None:
     options = parser.parse_args()
     print(machine() + "\n")
     against_one_search()
+    competing_spaces()
     first_call()
     if not options.no_peers:
         against_peers()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -89,13 +89,12 @@ class Estimator:
         n = x.n_samples
         if x.is_constant or y.is_constant:
             return self._nothing(n, name, flags)
-        fits = self.space == "auto" or self.space == "supervised"
-        space: PlainSpace = "scores" if self.space == "auto" or self.space == "supervised" else self.space
+        space: PlainSpace = "scores" if self.space in ("auto", "supervised") else cast(PlainSpace, self.space)
         table = x.table(space, self.metric, self.k)
         target = y.target(space, self.metric, self.k)
         if _share_of_repeats(table, target) > _DUPLICATES:
             flags.add(Flag.DUPLICATES)
-        if fits:
+        if self.space in ("auto", "supervised"):
             fitted = read_in_best_space(
                 x, y, table, target, k=self.k, metric=self.metric, n_permutations=self.n_permutations, seed=self.seed,
                 always=self.space == "supervised",
