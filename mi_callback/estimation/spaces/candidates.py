@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from mi_callback.estimation.spaces.augmentation import Features, Space, append, radial
 from mi_callback.estimation.spaces.coding import CodedTarget, code_coordinates, code_labels
-from mi_callback.estimation.spaces.directions import informative_directions, leading_functions
-from mi_callback.estimation.spaces.frequencies import oscillating_direction
 from mi_callback.estimation.spaces.network import SliceNetwork
+from mi_callback.estimation.spaces.projection import ProjectedSide
 from mi_callback.estimation.spaces.training import fit_network, refine
 from mi_callback.estimation.spaces.whitening import Array, Whitening, canonical_pairs
 
@@ -22,13 +21,7 @@ __all__ = ["Candidate", "FittingHalf", "fit_candidates"]
 
 _MOST_COORDINATES = 6  # coordinates of Y that the networks learn to predict
 _MOST_CLASSES = 64  # with more, log probabilities are no space to take distances in
-_MOST_DIRECTIONS = 8  # of a projection
-_FURTHER_ROUNDS, _MOST_NEW = 2, 3  # searches for directions in what is left unexplained, and how many each may add
-_MANY = 1_000  # samples: with fewer, what is left unexplained is mostly noise, and a look at it costs too much
-_SIGNIFICANT = 1.25  # times chance
-_SIGNIFICANT_LATER = 1.4  # times chance: what is left unexplained comes from the same samples, and looks related
-_INDEX_HIDDEN, _FULL_HIDDEN = (32, 32), (64, 32)
-_FULL_DECAY = 0.3
+_HIDDEN, _DECAY = (64, 32), 0.3  # of the network on the scores themselves
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,94 +130,11 @@ def _expanded(inner: Whitening, values: Array, expand: Features | None, seed: in
 # --- learned conditional distributions --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Side:
-    """A side whitened, to be mapped by what it says about a coded target."""
-
-    values: Array
-    whitening: Whitening
-    whitened: Array
-    target: CodedTarget
-    n_fit: int
-    seed: int
-
-    @property
-    def held_out(self) -> tuple[Array, Array]:
-        return self.whitened[self.n_fit :], self.target.indicators[self.n_fit :]
-
-    def fit_index(self) -> SliceNetwork | None:
-        """A network behind a projection; None if no direction stands above chance.
-
-        Directions are those that moments see; where these explain nothing, the one that oscillations point in.
-        """
-        x, functions = self.whitened[: self.n_fit], self.target.functions[: self.n_fit]
-        rng = np.random.default_rng(self.seed)
-        network = None
-        found = informative_directions(x, functions, rng, _MOST_DIRECTIONS, _SIGNIFICANT)
-        if found.shape[1]:
-            network = self._behind(found)
-            if self._explains(network):
-                return self._extended(network, rng)
-        found = oscillating_direction(x, leading_functions(x, functions), rng)
-        if found.shape[1]:
-            other = self._behind(found)
-            if self._explains(other):
-                return self._extended(other, rng)
-            network = network or other
-        return network
-
-    def _explains(self, network: SliceNetwork) -> bool:
-        """Whether a network predicts held-out samples better than the frequencies of the slices do."""
-        indicators = self.target.indicators
-        shares = indicators[: self.n_fit].mean(axis=0)
-        by_chance = -float((indicators[self.n_fit :].mean(axis=0) * np.log(shares + 1e-9)).sum())
-        return network.loss(*self.held_out) < by_chance
-
-    def _extended(self, network: SliceNetwork, rng: np.random.Generator) -> SliceNetwork:
-        """The network with directions that were hidden while the stronger ones were unknown.
-
-        They are looked for in what it leaves unexplained, and kept as long as they help on the samples held out.
-        """
-        x, indicators = self.whitened[: self.n_fit], self.target.indicators[: self.n_fit]
-        for _ in range(_FURTHER_ROUNDS if self.n_fit >= _MANY else 0):
-            known = np.linalg.qr(network.directions(x))[0].astype(np.float32)
-            room = min(_MOST_DIRECTIONS, x.shape[1]) - known.shape[1]
-            if room < 1:
-                break
-            others, left = x - (x @ known) @ known.T, network.unexplained(x, indicators)
-            new = informative_directions(others, left, rng, min(room, _MOST_NEW), _SIGNIFICANT_LATER)
-            if not new.shape[1]:
-                new = oscillating_direction(others, leading_functions(others, left), rng)
-            if not new.shape[1]:
-                break
-            larger = self._behind(np.concatenate([known, new], axis=1))
-            if larger.loss(*self.held_out) >= network.loss(*self.held_out):
-                break
-            network = larger
-        return network
-
-    def _behind(self, directions: Array) -> SliceNetwork:
-        n, t = self.n_fit, self.target
-        network = fit_network(
-            self.whitened[:n], t.indicators[:n], self.held_out, t.groups, ordered=t.ordered, hidden=_INDEX_HIDDEN,
-            directions=directions, seed=self.seed,
-        )  # fmt: skip
-        return network.pruned(self.whitened[:n], *self.held_out)
-
-    def refined(self, network: SliceNetwork) -> SliceNetwork:
-        return refine(network, self.whitened, self.target.indicators, seed=self.seed)
-
-    def directions(self, network: SliceNetwork) -> Array:
-        """The directions of a projecting network, for scores: shape (d, r)."""
-        directions: Array = self.whitening.matrix @ network.directions(self.whitened[: self.n_fit])
-        return directions
-
-
 def _by_networks(half: FittingHalf, *, related: bool) -> Iterator[Candidate]:
     whitening = half.whiten_x
     whitened = whitening(half.x)
     target = _coded(half, whitened)
-    side = _Side(half.x, whitening, whitened, target, half.n_fit, half.seed)
+    side = ProjectedSide(whitening, whitened, target, half.n_fit, half.seed)
     network = side.fit_index()
     map_y: Features | None = None
     if network is not None:
@@ -253,7 +163,7 @@ def _full_network(half: FittingHalf, target: CodedTarget, map_y: Features | None
     n = half.n_fit
     network = fit_network(
         half.x[:n], target.indicators[:n], (half.x[n:], target.indicators[n:]), target.groups, ordered=target.ordered,
-        hidden=_FULL_HIDDEN, decay=_FULL_DECAY, rival=rival, seed=half.seed,
+        hidden=_HIDDEN, decay=_DECAY, rival=rival, seed=half.seed,
     )  # fmt: skip
 
     def space(network: SliceNetwork) -> Space:
@@ -261,7 +171,7 @@ def _full_network(half: FittingHalf, target: CodedTarget, map_y: Features | None
 
     return Candidate(
         space(network),
-        lambda: space(refine(network, half.x, target.indicators, decay=_FULL_DECAY, seed=half.seed)),
+        lambda: space(refine(network, half.x, target.indicators, decay=_DECAY, seed=half.seed)),
     )
 
 
@@ -283,7 +193,7 @@ def _swapped(half: FittingHalf, coordinates: Array) -> Features | None:
         return None
     strongest = np.argsort(-coordinates[: half.n_fit].std(axis=0))[:_MOST_COORDINATES]
     target = code_coordinates(coordinates[:, strongest])
-    side = _Side(half.y, half.whiten_y, half.whiten_y(half.y), target, half.n_fit, half.seed)
+    side = ProjectedSide(half.whiten_y, half.whiten_y(half.y), target, half.n_fit, half.seed)
     network = side.fit_index()
     if network is None:
         return None

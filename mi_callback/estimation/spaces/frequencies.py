@@ -1,8 +1,8 @@
-"""The direction along which Y oscillates fastest to the eye of the characteristic function.
+"""A direction along which Y oscillates, found by its frequency.
 
 E[f(Y) exp(i w'x)] is the Fourier transform of E[f(Y) | x] times the density of x: for Y = sin(4 u), which no moment of
-low order sees, it has a peak of the width of 1 / (spread of x) at the frequency 4 along u. Its logarithm falls
-quadratically around the peak, so that from a frequency in its flank a step along the gradient leads to the top.
+low order sees, it has a peak at the frequency 4 along u, as wide as 1 / (spread of x). Its logarithm falls like a
+parabola around the peak, so that from a frequency in its flank a step along the gradient leads to the top.
 """
 
 from __future__ import annotations
