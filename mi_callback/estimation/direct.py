@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import digamma
 
 from mi_callback.estimation import kernels
+from mi_callback.estimation.estimators import digamma_table
 from mi_callback.estimation.neighbors import Metric, balance_rank, typical
 from mi_callback.estimation.parallel import run_in_threads
 from mi_callback.estimation.targets import distances_on_line
@@ -34,7 +35,7 @@ def read_directly(x: NDArray[np.floating], y: NDArray[Any], k: int, metric: Metr
         Shape (n,).
     """
     n = len(x)
-    psi = np.concatenate([[np.nan], digamma(np.arange(1, n + 2))])
+    psi = digamma_table(n)
     local = np.empty(n)
     order = np.argsort(y.ravel(), kind="stable") if y.size == n else np.arange(n)
     to_x = _distances(x[order], metric)

@@ -20,7 +20,7 @@ from mi_callback.estimation.parallel import run_in_threads
 from mi_callback.estimation.permutation import Permutations
 from mi_callback.estimation.targets import LabelTarget, ScalarTarget, Target
 
-__all__ = ["Reading", "read_table"]
+__all__ = ["Reading", "digamma_table", "read_table"]
 
 _BATCH = 101  # permutations at once, the identity among them
 _BATCH_ENTRIES = 2**23  # entries of an array of permutations at once: bounds memory
@@ -42,6 +42,11 @@ class Reading:
     n_completed: int
 
 
+def digamma_table(n: int) -> NDArray[np.float64]:
+    """Digamma of 0, where it has no value, to n + 1."""
+    return np.concatenate([[np.nan], digamma(np.arange(1, n + 2))])
+
+
 def read_table(table: NeighborTable, target: Target, k: int, permutations: Permutations | None = None) -> Reading:
     """Estimate the mutual information of a table's samples and a target.
 
@@ -53,7 +58,7 @@ def read_table(table: NeighborTable, target: Target, k: int, permutations: Permu
         permutations: P permutations of the n samples.
     """
     n = table.n_samples
-    psi = np.concatenate([[np.nan], digamma(np.arange(1, n + 2))])
+    psi = digamma_table(n)
     local = np.empty(n)
     totals: list[NDArray[np.float64]] = []
     completed = 0

@@ -89,12 +89,13 @@ class Estimator:
         n = x.n_samples
         if x.is_constant or y.is_constant:
             return self._nothing(n, name, flags)
-        space: PlainSpace = "scores" if self.space in ("auto", "supervised") else cast(PlainSpace, self.space)
+        fits = self.space in ("auto", "supervised")
+        space: PlainSpace = "scores" if fits else cast(PlainSpace, self.space)
         table = x.table(space, self.metric, self.k)
         target = y.target(space, self.metric, self.k)
         if _share_of_repeats(table, target) > _DUPLICATES:
             flags.add(Flag.DUPLICATES)
-        if self.space in ("auto", "supervised"):
+        if fits:
             fitted = read_in_best_space(
                 x, y, table, target, k=self.k, metric=self.metric, n_permutations=self.n_permutations, seed=self.seed,
                 always=self.space == "supervised",

@@ -106,7 +106,6 @@ class LabelTarget:
         """The target of a subset of the samples; the other arguments, which a table needs, have no meaning here."""
         return LabelTarget.build(self.codes[rows])
 
-
     def with_members(self, least: int, most_share: float) -> LabelTarget | None:
         """The labels with rare classes merged, smallest first, until the merged class has enough members.
 

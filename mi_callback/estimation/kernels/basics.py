@@ -18,6 +18,7 @@ __all__ = [
     "lower_bound",
     "lower_bound_scaled",
     "reach",
+    "within_line",
 ]
 
 compiled = njit(nogil=True, cache=True)
@@ -125,3 +126,14 @@ def count_row(approximate, x, i, metric, ratio, epsilon, absolute, relative):
                     if low <= part[j] < high:
                         count += distance(x, i, x, start + part_start + j, metric) * ratio < epsilon
     return count - 1
+
+
+@compiled
+def within_line(line, position, below, above, epsilon):
+    """Number of sorted values, the one at a position included, at a float32 distance below epsilon, walking inwards."""
+    value = line[position]
+    while below + 1 < position and np.float32(value - line[below + 1]) >= epsilon:
+        below += 1
+    while above - 1 > position and np.float32(line[above - 1] - value) >= epsilon:
+        above -= 1
+    return above - below - 1

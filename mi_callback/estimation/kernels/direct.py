@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mi_callback.estimation.kernels.basics import INF, compiled, count_below, insert
+from mi_callback.estimation.kernels.basics import INF, compiled, count_below, insert, within_line
 
 __all__ = ["distances_from_products", "read_classes", "read_on_line", "read_pairs"]
 
@@ -33,7 +33,6 @@ def read_on_line(to_x, line, psi, k, start, local):
         dx, i = to_x[r], start + r
         best[:] = INF
         kth = INF
-        within = 1
         below, above = i - 1, i + 1
         while below >= 0 or above < n:  # the nearer side first
             below_is_nearer = above >= n or (below >= 0 and line[i] - line[below] <= line[above] - line[i])
@@ -56,9 +55,7 @@ def read_on_line(to_x, line, psi, k, start, local):
                 joint += line[j] == line[i] and dx[j] == 0
             local[i] = psi[joint] - psi[count_below(dx, np.nextafter(kth, INF))] - psi[same]
             continue
-        for j in range(below + 1, above):
-            within += j != i and np.float32(abs(line[j] - line[i])) < kth
-        local[i] = psi[k] - psi[count_below(dx, kth)] - psi[within]
+        local[i] = psi[k] - psi[count_below(dx, kth)] - psi[within_line(line, i, below, above, kth)]
 
 
 @compiled

@@ -41,20 +41,10 @@ from mi_callback.estimation.kernels.basics import (
     lower_bound,
     lower_bound_scaled,
     reach,
+    within_line,
 )
 
 __all__ = ["complete_labels", "scan_labels", "scan_scalar", "scan_table"]
-
-
-@compiled
-def _within_line(line, position, below, above, epsilon):
-    """Number of sorted values, the one at a position included, at a float32 distance below epsilon, walking inwards."""
-    value = line[position]
-    while below + 1 < position and np.float32(value - line[below + 1]) >= epsilon:
-        below += 1
-    while above - 1 > position and np.float32(line[above - 1] - value) >= epsilon:
-        above -= 1
-    return above - below - 1
 
 
 @compiled
@@ -190,7 +180,7 @@ def scan_scalar(
                     x_count = count_row(approximate, x, i, metric, np.float32(1), kth, absolute, relative) + 1
                 else:
                     x_count = lower_bound(row, row.size, kth) + 1
-                term = psi[k] - psi[x_count] - psi[_within_line(line, position, below, above, kth)]
+                term = psi[k] - psi[x_count] - psi[within_line(line, position, below, above, kth)]
             sums[p] += term
             if p == 0:
                 local[i] = term

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mi_callback.estimation.spaces.directions import leading_functions
 from mi_callback.estimation.spaces.whitening import Array
 
 __all__ = ["oscillating_direction"]
@@ -36,7 +37,7 @@ def oscillating_direction(x: Array, functions: Array, rng: np.random.Generator) 
     """
     if len(x) < _FEWEST_SAMPLES:
         return np.zeros((x.shape[1], 0), np.float32)
-    x, functions = x[:_MOST_SAMPLES], functions[:_MOST_SAMPLES]
+    x, functions = x[:_MOST_SAMPLES], leading_functions(x, functions)[:_MOST_SAMPLES]
     frequencies = rng.standard_normal((x.shape[1], _FREQUENCIES), dtype=np.float32)
     lengths = rng.uniform(_SLOWEST, _FASTEST, _FREQUENCIES).astype(np.float32)
     frequencies *= lengths / np.linalg.norm(frequencies, axis=0)

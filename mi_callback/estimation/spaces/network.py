@@ -100,16 +100,16 @@ class SliceNetwork:
         odds: Array = np.log((below + _CLIP) / (1 - below + _CLIP))
         return odds
 
-    def unexplained(self, x: Array, indicators: Array) -> Array:
+    def unexplained(self, x: Array, indicators: Array, direction: Array) -> Array:
         """Functions of the slices, and of where x lies, that average to nothing wherever the network is right.
 
         For slices in order the Pearson residual of their normal scores, its square less one, and its product with the
-        sign of the strongest direction: shape (n, 3 groups). For classes what is left of each indicator: shape (n, c).
+        sign of x along a direction: shape (n, 3 groups). For classes what is left of each indicator: shape (n, c).
         All centred and of unit variance.
         """
         p = self.probabilities(x)
         if self.ordered:
-            side = np.sign(x @ self.directions(x)[:, 0])
+            side = np.sign(x @ direction)
             parts = []
             for shares, slices in zip(_split(p, self.groups), _split(indicators, self.groups), strict=True):
                 scores = ndtri((np.arange(shares.shape[1]) + 0.5) / shares.shape[1]).astype(np.float32)
@@ -156,10 +156,11 @@ class SliceNetwork:
         """The network of the leading directions that predict held-out samples best."""
         axes = np.linalg.eigh(self.metric(x))[1][:, ::-1].astype(np.float32)
         best, least = self, np.inf
+        first, second, *weights = self.weights
+        offsets = self.biases[1:]
         for h in range(1, axes.shape[1] + 1):
             leading = axes[:, :h]
-            first, second, *weights = self.weights
-            parts = [first @ leading, leading.T @ second, *weights, np.zeros(h, np.float32), *self.biases[1:]]
+            parts = [first @ leading, leading.T @ second, *weights, np.zeros(h, np.float32), *offsets]
             network = replace(
                 self,
                 parameters=np.concatenate([part.ravel() for part in parts]),
@@ -173,4 +174,3 @@ class SliceNetwork:
 
 def _split(values: Array, groups: tuple[int, ...]) -> list[Array]:
     return np.split(values, np.cumsum(groups)[:-1], axis=1)
-

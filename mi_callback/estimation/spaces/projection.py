@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mi_callback.estimation.spaces.coding import CodedTarget
-from mi_callback.estimation.spaces.directions import informative_directions, leading_functions
+from mi_callback.estimation.spaces.directions import informative_directions
 from mi_callback.estimation.spaces.frequencies import oscillating_direction
 from mi_callback.estimation.spaces.network import SliceNetwork
 from mi_callback.estimation.spaces.training import fit_network, refine
@@ -18,7 +18,6 @@ __all__ = ["ProjectedSide"]
 _MOST_DIRECTIONS = 8
 _FURTHER_ROUNDS, _MOST_NEW = 2, 3  # searches for directions in what is left unexplained, and how many each may add
 _MANY = 1_000  # samples: with fewer, what is left unexplained is mostly noise, and a look at it costs too much
-_SIGNIFICANT = 1.25  # times chance
 _SIGNIFICANT_LATER = 1.4  # times chance: what is left unexplained comes from the same samples, and looks related
 _HIDDEN = (32, 32)
 
@@ -54,12 +53,12 @@ class ProjectedSide:
         x, functions = self.whitened[: self.n_fit], self.target.functions[: self.n_fit]
         rng = np.random.default_rng(self.seed)
         network = None
-        found = informative_directions(x, functions, rng, _MOST_DIRECTIONS, _SIGNIFICANT)
+        found = informative_directions(x, functions, rng, _MOST_DIRECTIONS)
         if found.shape[1]:
             network = self._behind(found)
             if self._explains(network):
                 return self._extended(network, rng)
-        found = oscillating_direction(x, leading_functions(x, functions), rng)
+        found = oscillating_direction(x, functions, rng)
         if found.shape[1]:
             other = self._behind(found)
             if self._explains(other):
@@ -81,14 +80,16 @@ class ProjectedSide:
         """
         x, indicators = self.whitened[: self.n_fit], self.target.indicators[: self.n_fit]
         for _ in range(_FURTHER_ROUNDS if self.n_fit >= _MANY else 0):
-            known = np.linalg.qr(network.directions(x))[0].astype(np.float32)
+            directions = network.directions(x)
+            known = np.linalg.qr(directions)[0].astype(np.float32)
             room = min(_MOST_DIRECTIONS, x.shape[1]) - known.shape[1]
             if room < 1:
                 break
-            others, left = x - (x @ known) @ known.T, network.unexplained(x, indicators)
+            others = x - (x @ known) @ known.T
+            left = network.unexplained(x, indicators, directions[:, 0])
             new = informative_directions(others, left, rng, min(room, _MOST_NEW), _SIGNIFICANT_LATER)
             if not new.shape[1]:
-                new = oscillating_direction(others, leading_functions(others, left), rng)
+                new = oscillating_direction(others, left, rng)
             if not new.shape[1]:
                 break
             larger = self._behind(np.concatenate([known, new], axis=1))

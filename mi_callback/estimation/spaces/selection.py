@@ -118,7 +118,7 @@ def prepare(
     if y.ndim == 1:
         labels = LabelTarget.build(y)
         width = min(width, width_for_classes(labels.sizes, k))
-        return NeighborTable.build(mapped_x, width, metric, unit_rank=min(rank, width)), labels
+        return NeighborTable.build(mapped_x, width, metric, unit_rank=rank), labels
     table = NeighborTable.build(mapped_x, width, metric, unit_rank=rank)
     if mapped_y.shape[1] == 1:
         return table, ScalarTarget.build(mapped_y[:, 0].astype(np.float64), unit_rank=rank)

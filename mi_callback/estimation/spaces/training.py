@@ -1,4 +1,4 @@
-"""Fitting of slice networks: Adam (Kingma & Ba 2015, arXiv:1412.6980) compiled, with early stopping."""
+"""Fitting of slice networks by Adam (Kingma & Ba 2015, arXiv:1412.6980), with early stopping."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_what_is_unexplained_points_at_what_the_network_does_not_see():
     indicators = coded.indicators[:1_500]
     for known, hidden in ((0, []), (1, [0])):
         network = fitted(x, coded, directions=np.eye(6, dtype=np.float32)[:, [known]])
-        functions = network.unexplained(x[:1_500], indicators)
+        functions = network.unexplained(x[:1_500], indicators, network.directions(x[:1_500])[:, 0])
         assert functions.shape == (1_500, 3)
         np.testing.assert_allclose(functions.mean(axis=0), 0, atol=1e-5)
         others = x[:1_500].copy()
