@@ -99,8 +99,11 @@ def main() -> None:
     parser.add_argument("--neural", action="store_true", help="also a neural bound, which takes seconds a case")
     options = parser.parse_args()
     methods: dict[str, Callable[[Array, Array, Case], tuple[float, str]]] = {
-        "mi_callback": ours, "normal scores": plain_scores, "classic KSG": classic, "Gaussian copula": gaussian_copula,
-    }  # fmt: skip
+        "mi_callback": ours,
+        "normal scores": plain_scores,
+        "classic KSG": classic,
+        "Gaussian copula": gaussian_copula,
+    }
     if options.neural:
         methods["InfoNCE"] = neural
     errors: dict[str, list[float]] = {name: [] for name in methods}

@@ -152,9 +152,17 @@ def leaky(x: Array) -> Array:
     return np.where(x > 0, x, 0.1 * x)
 
 
-def gaussian(name: str, cov: Array, d: int, *, embed: Callable[[Array], Array] | None = None,
-             embed_y: Callable[[Array], Array] | None = None, nu: float | None = None, n: int = 5_000,
-             low: bool = False) -> Case:
+def gaussian(
+    name: str,
+    cov: Array,
+    d: int,
+    *,
+    embed: Callable[[Array], Array] | None = None,
+    embed_y: Callable[[Array], Array] | None = None,
+    nu: float | None = None,
+    n: int = 5_000,
+    low: bool = False,
+) -> Case:
     """A Gaussian pair, or its Student relative with nu degrees of freedom, under one-to-one maps of the sides."""
     q = len(cov) - d
     truth = gaussian_information(cov, d) + (0 if nu is None else student_correction(nu, d, q))
@@ -183,9 +191,16 @@ def dense(d: int, q: int, strength: float) -> Array:
     return np.eye(d + q) + strength * np.ones((d + q, d + q))
 
 
-def classes(name: str, means: Array, covs: Array | None = None, *, d: int,
-            embed: Callable[[Array], Array] | None = None,
-            n: int = 5_000, low: bool = False) -> Case:
+def classes(
+    name: str,
+    means: Array,
+    covs: Array | None = None,
+    *,
+    d: int,
+    embed: Callable[[Array], Array] | None = None,
+    n: int = 5_000,
+    low: bool = False,
+) -> Case:
     """Equally likely Gaussian classes in the first coordinates, noise in the others, then rotated at random."""
     c, r = means.shape
     covs = np.broadcast_to(np.eye(r), (c, r, r)) if covs is None else covs
@@ -196,10 +211,13 @@ def classes(name: str, means: Array, covs: Array | None = None, *, d: int,
         return means[label] + np.einsum("nij,nj->ni", roots[label], rng.standard_normal((n, r))), label
 
     z, label = draw(200_000, np.random.default_rng(99))
-    log_density = np.stack([
-        -((np.linalg.solve(roots[j], (z - means[j]).T) ** 2).sum(axis=0)) / 2 - np.log(np.diag(roots[j])).sum()
-        for j in range(c)
-    ], axis=1)
+    log_density = np.stack(
+        [
+            -((np.linalg.solve(roots[j], (z - means[j]).T) ** 2).sum(axis=0)) / 2 - np.log(np.diag(roots[j])).sum()
+            for j in range(c)
+        ],
+        axis=1,
+    )
     mixed = means.any() or not (covs == covs[0]).all()
     own = log_density[np.arange(len(z)), label]
     truth = float(np.log(c) + (own - logsumexp(log_density, axis=1)).mean()) if mixed else 0.0
@@ -213,8 +231,9 @@ def classes(name: str, means: Array, covs: Array | None = None, *, d: int,
     return Case(name, sample, truth, n, low, discrete=True)
 
 
-def manifold(name: str, r: int, d: int, signal: Callable[[Array], Array], sigma: float, thickness: float,
-             n: int = 5_000) -> Case:
+def manifold(
+    name: str, r: int, d: int, signal: Callable[[Array], Array], sigma: float, thickness: float, n: int = 5_000
+) -> Case:
     """A smooth r-dimensional sheet in d dimensions plus small noise; Y depends on the place on the sheet."""
     truth = additive_noise_information(signal(latents(r)), sigma)
     rng = np.random.default_rng(11)
@@ -228,8 +247,9 @@ def manifold(name: str, r: int, d: int, signal: Callable[[Array], Array], sigma:
     return Case(name, sample, truth, n, low=False)
 
 
-def chain(name: str, sizes: tuple[int, ...], d: int, s: float, s_y: float, *, aligned: float, what: str,
-          n: int = 5_000) -> Case:
+def chain(
+    name: str, sizes: tuple[int, ...], d: int, s: float, s_y: float, *, aligned: float, what: str, n: int = 5_000
+) -> Case:
     """Layers T_l = W_l T_(l-1) + s Z of a linear network, trained (aligned with the target) to some degree."""
     rng = np.random.default_rng(17)
     a = np.linspace(1, 0.2, d)[None] / np.linalg.norm(np.linspace(1, 0.2, d))

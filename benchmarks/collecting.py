@@ -142,10 +142,18 @@ def mlp(d: int, width: int, depth: int) -> nn.Module:
 def convolutional() -> nn.Module:
     """Three convolutions with pooling, and a linear readout."""
     return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 1),
-    )  # fmt: skip
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(32, 1),
+    )
 
 
 def main() -> None:
@@ -163,10 +171,16 @@ def main() -> None:
         timing = Timing(options.repeats)
         with tempfile.TemporaryDirectory() as folder:
             trainer = lightning.Trainer(
-                max_epochs=1, accelerator="cpu", devices=1, callbacks=[timing], logger=False,
-                enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+                max_epochs=1,
+                accelerator="cpu",
+                devices=1,
+                callbacks=[timing],
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
                 default_root_dir=folder,
-            )  # fmt: skip
+            )
             data = kind(torch.randn(*shape), torch.randn(shape[0], 1))  # type: ignore[call-arg]
             trainer.fit(Net(net), DataLoader(data, batch_size=batch_size, shuffle=True))
         plain, copied, swept = (statistics.median(times) for times in (timing.plain, timing.copied, timing.swept))

@@ -36,12 +36,26 @@ def history() -> History:
             for quantity, slope in (("target", 1.0), ("usable", 2.0), ("input", -1.0)):
                 value = 4 + slope * math.tanh(epoch / 100) - layer / LAYERS + 0.02 * rng.standard_normal()
                 made.append(
-                    epoch=epoch, step=epoch, layer=f"net.{layer}", quantity=quantity,
+                    epoch=epoch,
+                    step=epoch,
+                    layer=f"net.{layer}",
+                    quantity=quantity,
                     estimate=MutualInformation(
-                        mi=value, raw=value, null=np.zeros(2), null_mean=0.0, null_std=0.05, p_value=0.01, stderr=0.1,
-                        unit="bits", k=3, n_samples=350, estimator="ksg", space="scores", intrinsic_dim=2.0,
+                        mi=value,
+                        raw=value,
+                        null=np.zeros(2),
+                        null_mean=0.0,
+                        null_std=0.05,
+                        p_value=0.01,
+                        stderr=0.1,
+                        unit="bits",
+                        k=3,
+                        n_samples=350,
+                        estimator="ksg",
+                        space="scores",
+                        intrinsic_dim=2.0,
                     ),
-                )  # fmt: skip
+                )
     return made
 
 

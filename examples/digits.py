@@ -31,10 +31,12 @@ class Classifier(L.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            nn.Linear(64, 32), nn.ReLU(),
-            nn.Linear(32, 16), nn.ReLU(),
+            nn.Linear(64, 32),
+            nn.ReLU(),
+            nn.Linear(32, 16),
+            nn.ReLU(),
             nn.Linear(16, 10),
-        )  # fmt: skip
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
@@ -59,8 +61,10 @@ def report(monitor: MutualInformationMonitor) -> str:
     for layer in monitor.history.layers:
         for epoch in (epochs[0], epochs[-1]):
             total, usable, noisy = (rows[epoch, layer, q] for q in ("target", "usable", "input"))
-            lines.append(f"{layer:<10}{epoch:>7}{total['mi']:>9.2f}{usable['mi']:>9.2f}{noisy['mi']:>10.2f}"
-                         f"  {', '.join([*total['flags'], *noisy['flags']])}")  # fmt: skip
+            lines.append(
+                f"{layer:<10}{epoch:>7}{total['mi']:>9.2f}{usable['mi']:>9.2f}{noisy['mi']:>10.2f}"
+                f"  {', '.join([*total['flags'], *noisy['flags']])}"
+            )
             low = usable["mi"] - 2 * usable["stderr"]
             sound &= low <= total["mi"] + 2 * total["stderr"] or "below_usable" in total["flags"]
             sound &= total["mi"] <= entropy + 2 * total["stderr"] or "above_ceiling" in total["flags"]

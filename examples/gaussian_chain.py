@@ -76,8 +76,10 @@ def report(monitor: MutualInformationMonitor, model: Chain) -> str:
         decoder = monitor.evidence.curves(layer)["linear decoder"].values
         for at in sorted({0, min(1, len(mine) - 1), len(mine) - 1}):
             row = mine[at]
-            lines.append(f"{layer:<8}{row['epoch']:>6}{model.exact[row['epoch']][i]:>9.2f}{row['mi']:>10.2f}"
-                         f"{decoder[at]:>9.2f}  {', '.join(row['flags'])}")  # fmt: skip
+            lines.append(
+                f"{layer:<8}{row['epoch']:>6}{model.exact[row['epoch']][i]:>9.2f}{row['mi']:>10.2f}"
+                f"{decoder[at]:>9.2f}  {', '.join(row['flags'])}"
+            )
         start, end = (model.exact[mine[at]["epoch"]][i] for at in (0, -1))
         lines.append(f"  verdict: {monitor.verdicts()[layer]}")
         lines.append(f"  truth:   it {'rises' if end > start else 'falls'} from {start:.2f} to {end:.2f} bits.")

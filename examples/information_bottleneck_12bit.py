@@ -97,11 +97,15 @@ class ByHand(L.Callback):
             if not isinstance(module, nn.Linear):
                 values = t.numpy()
                 low, high = (-1.0, 1.0) if isinstance(module, nn.Tanh) else (0.0, float(values.max()))
-                self.rows.append((
-                    trainer.current_epoch, f"net.{name}", entropy(values).mean() * BITS,
-                    entropy(binned(values, 30, low, high)).mean() * BITS,
-                    plugin_information(values, self.y).mean() * BITS,
-                ))  # fmt: skip
+                self.rows.append(
+                    (
+                        trainer.current_epoch,
+                        f"net.{name}",
+                        entropy(values).mean() * BITS,
+                        entropy(binned(values, 30, low, high)).mean() * BITS,
+                        plugin_information(values, self.y).mean() * BITS,
+                    )
+                )
 
 
 def report(monitor: MutualInformationMonitor, by_hand: ByHand) -> str:
@@ -114,8 +118,14 @@ def report(monitor: MutualInformationMonitor, by_hand: ByHand) -> str:
     for layer in dict.fromkeys(row[1] for row in by_hand.rows):
         for epoch in (epochs[0], epochs[len(epochs) // 2], epochs[-1]):
             h_t, h_bins, i_y = next(row[2:] for row in by_hand.rows if row[:2] == (epoch, layer))
-            cells = (h_t, h_bins, ours[epoch, layer, "input"], i_y, ours[epoch, layer, "target"],
-                     ours[epoch, layer, "usable"])  # fmt: skip
+            cells = (
+                h_t,
+                h_bins,
+                ours[epoch, layer, "input"],
+                i_y,
+                ours[epoch, layer, "target"],
+                ours[epoch, layer, "usable"],
+            )
             lines.append(f"{layer:<10}{epoch:>8}" + "".join(f"{cell:>12.2f}" for cell in cells))
     for layer, verdict in monitor.verdicts().items():
         lines.append(f"verdict on {layer}: {verdict}")

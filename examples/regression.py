@@ -34,12 +34,16 @@ class Regression(L.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            nn.Linear(1, 8), nn.ReLU(),
-            nn.Linear(8, 8), nn.ReLU(),
-            nn.Linear(8, 8), nn.ReLU(),
-            nn.Linear(8, 8), nn.ReLU(),
+            nn.Linear(1, 8),
+            nn.ReLU(),
+            nn.Linear(8, 8),
+            nn.ReLU(),
+            nn.Linear(8, 8),
+            nn.ReLU(),
+            nn.Linear(8, 8),
+            nn.ReLU(),
             nn.Linear(8, 1),
-        )  # fmt: skip
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)

@@ -9,16 +9,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
-from mi_callback.arguments import check_arguments, noise_levels
 from mi_callback.collection import check_strategy, random_state_kept
-from mi_callback.cost import Cost
-from mi_callback.epoch import EpochMeasurer
 from mi_callback.estimation import Estimator
 from mi_callback.estimation.evidence import Evidence
 from mi_callback.estimation.trend import Verdict
-from mi_callback.faults import Faults
-from mi_callback.measuring import Measurer
-from mi_callback.publishing import draw, lay_out, log_scalars, logged_step, losses
+from mi_callback.monitoring.arguments import check_arguments, noise_levels
+from mi_callback.monitoring.cost import Cost
+from mi_callback.monitoring.epoch import EpochMeasurer
+from mi_callback.monitoring.faults import Faults
+from mi_callback.monitoring.measuring import Measurer
+from mi_callback.monitoring.publishing import draw, lay_out, log_scalars, logged_step, losses
 from mi_callback.reporting import History, summary
 
 __all__ = ["MutualInformationMonitor"]
@@ -116,9 +116,13 @@ class MutualInformationMonitor(Callback):
     ) -> None:
         super().__init__()
         check_arguments(
-            quantities=quantities, every_n_epochs=every_n_epochs, max_samples=max_samples, k=k, batch_fn=batch_fn,
+            quantities=quantities,
+            every_n_epochs=every_n_epochs,
+            max_samples=max_samples,
+            k=k,
+            batch_fn=batch_fn,
             on_error=on_error,
-        )  # fmt: skip
+        )
         self.every_n_epochs = every_n_epochs
         self.history = History()
         self.evidence = Evidence()
@@ -126,14 +130,27 @@ class MutualInformationMonitor(Callback):
         self._faults = Faults(on_error)
         self._cost = Cost()
         self._measurer = EpochMeasurer(
-            Measurer(estimator, tuple(quantities), discrete_target, noise_levels(noise_std)), self._faults, self._cost,
-            layers=layers, batch_fn=batch_fn, max_samples=max_samples, seed=seed,
+            Measurer(estimator, tuple(quantities), discrete_target, noise_levels(noise_std)),
+            self._faults,
+            self._cost,
+            layers=layers,
+            batch_fn=batch_fn,
+            max_samples=max_samples,
+            seed=seed,
             active_dropout=active_dropout,
-        )  # fmt: skip
+        )
         self._identity = {
-            "layers": layers, "quantities": tuple(quantities), "max_samples": max_samples, "k": k, "space": space,
-            "metric": metric, "unit": unit, "noise_std": noise_std, "seed": seed, "active_dropout": active_dropout,
-        }  # fmt: skip
+            "layers": layers,
+            "quantities": tuple(quantities),
+            "max_samples": max_samples,
+            "k": k,
+            "space": space,
+            "metric": metric,
+            "unit": unit,
+            "noise_std": noise_std,
+            "seed": seed,
+            "active_dropout": active_dropout,
+        }
         self._last_epoch: int | None = None
 
     @property

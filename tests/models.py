@@ -64,9 +64,17 @@ def loader(n: int = 60, d: int = 2, *, batch_size: int = 16, **options: Any) -> 
 def trainer(path: Any, *callbacks: lightning.Callback, **options: Any) -> lightning.Trainer:
     """A quiet trainer on the CPU that writes below ``path``."""
     defaults: dict[str, Any] = {
-        "max_epochs": 1, "logger": False, "enable_checkpointing": False, "log_every_n_steps": 1,
+        "max_epochs": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "log_every_n_steps": 1,
     }
     return lightning.Trainer(
-        accelerator="cpu", devices=options.pop("devices", 1), enable_progress_bar=False, enable_model_summary=False,
-        default_root_dir=path, callbacks=list(callbacks), **(defaults | options),
+        accelerator="cpu",
+        devices=options.pop("devices", 1),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=path,
+        callbacks=list(callbacks),
+        **(defaults | options),
     )

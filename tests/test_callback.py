@@ -44,10 +44,7 @@ def test_every_layer_quantity_and_epoch_is_in_history_and_in_the_event_file(tmp_
     fit(tmp_path, callback, max_epochs=3, logger=logger)
     rows = callback.history.to_rows()
     assert [(r["epoch"], r["layer"], r["quantity"]) for r in rows] == [
-        (epoch, layer, quantity)
-        for epoch in range(3)
-        for layer in LAYERS
-        for quantity in ("target", "usable", "input")
+        (epoch, layer, quantity) for epoch in range(3) for layer in LAYERS for quantity in ("target", "usable", "input")
     ]
     assert [r["step"] for r in rows[::9]] == [3, 7, 11]
     assert {r["n_samples"] for r in rows} == {60}
@@ -164,8 +161,12 @@ def test_classes(tmp_path):
     one_hot = nn.functional.one_hot(labels, 2)
     values = {}
     for name, target, option in (
-        ("int", labels, None), ("bool", labels.bool(), None), ("column", labels[:, None], None),
-        ("one-hot", one_hot, None), ("float one-hot", one_hot.float(), True), ("float", labels.float(), True),
+        ("int", labels, None),
+        ("bool", labels.bool(), None),
+        ("column", labels[:, None], None),
+        ("one-hot", one_hot, None),
+        ("float one-hot", one_hot.float(), True),
+        ("float", labels.float(), True),
     ):
         callback = monitor(discrete_target=option)
         lightning.seed_everything(0)
@@ -285,8 +286,13 @@ def test_what_cannot_work_is_told_before_the_first_step(tmp_path, options, data,
 @pytest.mark.parametrize(
     "options",
     [
-        {"quantities": ("output",)}, {"quantities": "target"}, {"quantities": ()}, {"every_n_epochs": 0},
-        {"max_samples": 3}, {"batch_fn": 3}, {"on_error": "ignore"},
+        {"quantities": ("output",)},
+        {"quantities": "target"},
+        {"quantities": ()},
+        {"every_n_epochs": 0},
+        {"max_samples": 3},
+        {"batch_fn": 3},
+        {"on_error": "ignore"},
     ],
 )
 def test_arguments_out_of_range_are_refused_at_once(options):

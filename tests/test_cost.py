@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from mi_callback import MutualInformationMonitor, cost, progress
-from mi_callback.cost import Cost
+from mi_callback.monitoring.cost import Cost
 from tests.models import QUIET, Net, loader, trainer
 
 pytestmark = [pytest.mark.filterwarnings(rule) for rule in QUIET]
@@ -68,9 +68,16 @@ def test_a_bar_appears_where_the_trainer_shows_one(tmp_path, monkeypatch, capfd,
     monkeypatch.setattr(progress, "_PATIENCE", 0.0)
     bars = [TQDMProgressBar()] if is_on else []  # the one that writes where there is no terminal
     run = lightning.Trainer(
-        max_epochs=1, accelerator="cpu", devices=1, callbacks=[monitor(), *bars], logger=False,
+        max_epochs=1,
+        accelerator="cpu",
+        devices=1,
+        callbacks=[monitor(), *bars],
+        logger=False,
         enable_checkpointing=False,
-        enable_model_summary=False, default_root_dir=tmp_path, enable_progress_bar=is_on, log_every_n_steps=1,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        enable_progress_bar=is_on,
+        log_every_n_steps=1,
     )
     run.fit(Net(), loader())
     shown = "".join(capfd.readouterr())
@@ -82,8 +89,15 @@ def test_no_bar_for_what_is_soon_over(tmp_path, capfd):
     import lightning
 
     run = lightning.Trainer(
-        max_epochs=1, accelerator="cpu", devices=1, callbacks=[monitor()], logger=False, enable_checkpointing=False,
-        enable_model_summary=False, default_root_dir=tmp_path, log_every_n_steps=1,
+        max_epochs=1,
+        accelerator="cpu",
+        devices=1,
+        callbacks=[monitor()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        log_every_n_steps=1,
     )
     monkeyed = progress._PATIENCE
     assert monkeyed > 0

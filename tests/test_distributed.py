@@ -138,9 +138,10 @@ class FailingEstimator(lightning.Callback):
     """Breaks estimating on one rank."""
 
     def on_train_epoch_end(self, trainer, pl_module):
-        from mi_callback.measuring import Measurer
+        from mi_callback.monitoring.measuring import Measurer
 
         if trainer.global_rank == 1:
+
             def measure(*args: Any, **options: Any):
                 raise MemoryError("no room")
 

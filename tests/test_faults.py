@@ -32,9 +32,9 @@ PLACES = {
     "forward": ("mi_callback.collection.sweep", "call_model", SWEEP),
     "transfer": ("tests.test_faults", "Noted.on_after_batch_transfer", SWEEP),
     "rows": ("mi_callback.collection.recorder", "Recorder.start", SWEEP),
-    "targets": ("mi_callback.measuring", "Measurer.prepare", SWEEP),
+    "targets": ("mi_callback.monitoring.measuring", "Measurer.prepare", SWEEP),
     "estimator": ("mi_callback.estimation", "Estimator.estimate", "estimating"),
-    "ceilings": ("mi_callback.measuring", "Measurer.ceilings", "estimating the limits"),
+    "ceilings": ("mi_callback.monitoring.measuring", "Measurer.ceilings", "estimating the limits"),
     "figure": ("mi_callback.reporting.figures", "draw_figures", "drawing figures"),
     "logger": ("torch.utils.tensorboard.writer", "SummaryWriter.add_figure", "giving mi/.* to TensorBoardLogger"),
 }
@@ -120,9 +120,15 @@ def test_without_a_fault_nothing_is_told(tmp_path):
         fit(tmp_path, monitor())
 
 
-@pytest.mark.parametrize(("place", "kind"), [(p, "error") for p in PLACES] + [
-    ("forward", "memory"), ("estimator", "memory"), ("logger", "disk"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [(p, "error") for p in PLACES]
+    + [
+        ("forward", "memory"),
+        ("estimator", "memory"),
+        ("logger", "disk"),
+    ],
+)
 def test_a_fault_is_told_once_and_training_goes_on(tmp_path, monkeypatch, place, kind):
     plain = fit(tmp_path / "plain")[1].state_dict()
     fault = Fault(monkeypatch, place, ERRORS[kind])

@@ -30,8 +30,11 @@ def measured(path, data=None, *, model=None, others=(), options=None, **trainer_
 @pytest.mark.parametrize(
     ("trainer_options", "n_samples"),
     [
-        ({}, 60), ({"limit_train_batches": 2}, 32), ({"limit_train_batches": 0.5}, 32),
-        ({"overfit_batches": 2}, 32), ({"overfit_batches": 0.5}, 32),
+        ({}, 60),
+        ({"limit_train_batches": 2}, 32),
+        ({"limit_train_batches": 0.5}, 32),
+        ({"overfit_batches": 2}, 32),
+        ({"overfit_batches": 0.5}, 32),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*requested to overfit:UserWarning")

@@ -51,8 +51,9 @@ class Probe(nn.Module):
 def test_measurement_noise_in_the_three_known_settings(tmp_path, d, sigma):
     """Evidence: d/2 log2(1 + 1/sigma^2); within .4 bits, and free of flags."""
     x, y = pairs(4000, d)
-    monitor = run(tmp_path, x, y, Probe(d), layers=["net.look"], quantities=("input",), noise_std=sigma,
-                  batch_size=1000)
+    monitor = run(
+        tmp_path, x, y, Probe(d), layers=["net.look"], quantities=("input",), noise_std=sigma, batch_size=1000
+    )
     (row,) = rows_of(monitor, "net.look", "input")
     assert row["mi"] == pytest.approx(d / 2 * math.log2(1 + 1 / sigma**2), abs=0.4)
     assert (row["estimator"], row["space"], row["flags"]) == ("mixture", f"noise {sigma:g}", [])

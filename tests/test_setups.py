@@ -26,9 +26,11 @@ trainer:
 SETTINGS = {
     "list": ("layers: ['net.*']\nquantities: [target]\nspace: scores\nn_permutations: 2", ["net.0", "net.1", "net.2"]),
     "dict": ("layers: {net.1: hidden}\nevery_n_epochs: 2\nspace: scores\nn_permutations: 2", ["hidden", "output"]),
-    "function": ("batch_fn: tests.test_setups.take\nnoise_std: [0.1, 0.2]\nspace: scores\nn_permutations: 2",
-                 ["net.1", "net.3", "output"]),
-}  # fmt: skip
+    "function": (
+        "batch_fn: tests.test_setups.take\nnoise_std: [0.1, 0.2]\nspace: scores\nn_permutations: 2",
+        ["net.1", "net.3", "output"],
+    ),
+}
 
 
 class Configured(Net):
@@ -67,12 +69,20 @@ def test_yaml(tmp_path, monkeypatch, name):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_flags(tmp_path, monkeypatch):
     arguments = [
-        "fit", "--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--trainer.logger=false",
-        "--trainer.enable_checkpointing=false", "--trainer.enable_progress_bar=false",
+        "fit",
+        "--trainer.accelerator=cpu",
+        "--trainer.max_epochs=1",
+        "--trainer.logger=false",
+        "--trainer.enable_checkpointing=false",
+        "--trainer.enable_progress_bar=false",
         "--trainer.enable_model_summary=false",
-        "--trainer.callbacks+=mi_callback.MutualInformationMonitor", "--trainer.callbacks.layers=[net.1]",
-        "--trainer.callbacks.n_permutations=2", "--trainer.callbacks.max_samples=30", "--trainer.callbacks.unit=nats",
-        "--trainer.callbacks.discrete_target=false", "--trainer.callbacks.space=scores",
+        "--trainer.callbacks+=mi_callback.MutualInformationMonitor",
+        "--trainer.callbacks.layers=[net.1]",
+        "--trainer.callbacks.n_permutations=2",
+        "--trainer.callbacks.max_samples=30",
+        "--trainer.callbacks.unit=nats",
+        "--trainer.callbacks.discrete_target=false",
+        "--trainer.callbacks.space=scores",
     ]
     cli = run_cli(tmp_path, monkeypatch, arguments)
     (callback,) = [c for c in cli.trainer.callbacks if isinstance(c, MutualInformationMonitor)]
@@ -104,8 +114,14 @@ def test_a_trainer_of_pytorch_lightning(tmp_path):
     callback = MutualInformationMonitor(n_permutations=2, space="scores")
     stop = EarlyStopping("mi_target/output", mode="max", patience=1, min_delta=100.0, check_on_train_epoch_end=True)
     run = other.Trainer(
-        max_epochs=5, accelerator="cpu", callbacks=[callback, stop], logger=CSVLogger(tmp_path, "run"),
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=1,
+        max_epochs=5,
+        accelerator="cpu",
+        callbacks=[callback, stop],
+        logger=CSVLogger(tmp_path, "run"),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
     )
     run.fit(Other(), loader())
     assert {r["epoch"] for r in callback.history.to_rows()} == {0, 1}

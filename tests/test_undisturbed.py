@@ -78,8 +78,13 @@ def train(path, setup: Setup, callbacks: list[lightning.Callback]) -> dict[str, 
     saved = torch.load(path / "last.ckpt", weights_only=False)
     loaders = run.fit_loop._combined_loader.flattened
     return {
-        "weights": saved["state_dict"], "optimizers": saved["optimizer_states"], "schedulers": saved["lr_schedulers"],
-        "loops": saved["loops"], "epoch": saved["epoch"], "step": saved["global_step"], "logged": logger.lines,
+        "weights": saved["state_dict"],
+        "optimizers": saved["optimizer_states"],
+        "schedulers": saved["lr_schedulers"],
+        "loops": saved["loops"],
+        "epoch": saved["epoch"],
+        "step": saved["global_step"],
+        "logged": logger.lines,
         "callbacks": {k: v for k, v in saved["callbacks"].items() if "MutualInformation" not in k},
         "modes": {name: module.training for name, module in run.lightning_module.named_modules()},
         "attributes": {k: v for k, v in vars(run.lightning_module).items() if isinstance(v, int | float | str)},
@@ -121,8 +126,11 @@ class Augmented(Dataset):
         self.x, self.y = pairs()
         self.draw = draw
         self.own = {
-            "generator": torch.Generator().manual_seed(1), "numpy": np.random.default_rng(1),
-            "legacy": np.random.RandomState(1), "python": random.Random(1), "count": 0,
+            "generator": torch.Generator().manual_seed(1),
+            "numpy": np.random.default_rng(1),
+            "legacy": np.random.RandomState(1),
+            "python": random.Random(1),
+            "count": 0,
         }
 
     def __len__(self):
@@ -132,8 +140,11 @@ class Augmented(Dataset):
     def state(self):
         own = self.own
         return [
-            own["generator"].get_state(), own["numpy"].bit_generator.state, own["legacy"].get_state(),
-            own["python"].getstate(), own["count"],
+            own["generator"].get_state(),
+            own["numpy"].bit_generator.state,
+            own["legacy"].get_state(),
+            own["python"].getstate(),
+            own["count"],
         ]
 
     def __getitem__(self, i):
@@ -142,9 +153,14 @@ class Augmented(Dataset):
             "torch": lambda: torch.randn(2),
             "numpy": lambda: torch.as_tensor(np.random.randn(2), dtype=torch.float32),  # noqa: NPY002
             "python": lambda: torch.tensor([random.gauss(0, 1), random.gauss(0, 1)]),
-            "own": lambda: torch.randn(2, generator=self.own["generator"]) + float(
-                self.own["numpy"].normal() + self.own["legacy"].normal() + self.own["python"].gauss(0, 1)
-                + self.own["count"] % 5
+            "own": lambda: (
+                torch.randn(2, generator=self.own["generator"])
+                + float(
+                    self.own["numpy"].normal()
+                    + self.own["legacy"].normal()
+                    + self.own["python"].gauss(0, 1)
+                    + self.own["count"] % 5
+                )
             ),
         }[self.draw]()
         return self.x[i] + 0.1 * noise, self.y[i]
@@ -207,9 +223,17 @@ class Blocks(Sampler):
 
 
 def normalised(dropout: float = 0.0) -> Net:
-    return Net(nn.Sequential(
-        nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1)
-    ))  # fmt: skip
+    return Net(
+        nn.Sequential(
+            nn.Linear(2, 8),
+            nn.BatchNorm1d(8),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(8, 8),
+            nn.ReLU(),
+            nn.Linear(8, 1),
+        )
+    )
 
 
 class FrozenNorm(Net):
@@ -346,15 +370,20 @@ SETUPS = {
     ),
     "endless stream, steps and max_samples": Setup(
         data=lambda: DataLoader(Stream(), batch_size=16),
-        options={"max_steps": 9, "max_epochs": -1, "limit_train_batches": 3}, monitor={"max_samples": 40},
+        options={"max_steps": 9, "max_epochs": -1, "limit_train_batches": 3},
+        monitor={"max_samples": 40},
     ),
     "stream in a worker": Setup(
         data=lambda: DataLoader(Stream(), batch_size=16, num_workers=1), options={"limit_train_batches": 4}
     ),
-    **{f"augmented by {draw}": Setup(data=lambda draw=draw: augmented(draw))
-       for draw in ("torch", "numpy", "python", "own")},
-    **{f"augmented by {draw} in workers": Setup(data=lambda draw=draw: augmented(draw, num_workers=2))
-       for draw in ("torch", "own")},
+    **{
+        f"augmented by {draw}": Setup(data=lambda draw=draw: augmented(draw))
+        for draw in ("torch", "numpy", "python", "own")
+    },
+    **{
+        f"augmented by {draw} in workers": Setup(data=lambda draw=draw: augmented(draw, num_workers=2))
+        for draw in ("torch", "own")
+    },
     "dropout": Setup(lambda: normalised(0.5)),
     "batch normalisation": Setup(normalised),
     "frozen batch normalisation": Setup(FrozenNorm),
@@ -383,7 +412,9 @@ SETUPS = {
     "several callbacks": Setup(
         Validated,
         callbacks=lambda: [
-            EarlyStopping("val_loss", patience=1), LearningRateMonitor(), monitor(layers=["net.0"], unit="nats"),
+            EarlyStopping("val_loss", patience=1),
+            LearningRateMonitor(),
+            monitor(layers=["net.0"], unit="nats"),
         ],
     ),
     "raised anomalies": Setup(options={"detect_anomaly": True, "deterministic": True}),

@@ -7,6 +7,15 @@ from mi_callback.collection.layers import OUTPUT, Layer, select_layers
 from mi_callback.collection.sweep import Collected, sweep
 
 __all__ = [
-    "OUTPUT", "Collected", "CollectionError", "Layer", "Processes", "check_strategy", "gather", "join",
-    "random_state_kept", "select_layers", "sweep",
-]  # fmt: skip
+    "OUTPUT",
+    "Collected",
+    "CollectionError",
+    "Layer",
+    "Processes",
+    "check_strategy",
+    "gather",
+    "join",
+    "random_state_kept",
+    "select_layers",
+    "sweep",
+]

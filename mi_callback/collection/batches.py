@@ -89,9 +89,7 @@ def at_full_precision(split: Split, batch: Any, batch_fn: BatchFn | None) -> Spl
         given = split_batch(batch, batch_fn)
     except Exception:  # a batch_fn that needs the batch on the device, say: the rounded values will do
         return split
-    return replace(
-        split, measured=_finer(split.measured, given.measured), targets=_finer(split.targets, given.targets)
-    )
+    return replace(split, measured=_finer(split.measured, given.measured), targets=_finer(split.targets, given.targets))
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:

@@ -121,9 +121,13 @@ def gather(local: Collected | None, error: Exception | None, processes: Processe
         if whole is not None:
             layers[label] = whole
     return Collected(
-        _everywhere(local.inputs, positions, processes), _everywhere(local.targets, positions, processes),
-        layers, failures if processes.rank == 0 else {}, n_samples, reductions=local.reductions,
-    )  # fmt: skip
+        _everywhere(local.inputs, positions, processes),
+        _everywhere(local.targets, positions, processes),
+        layers,
+        failures if processes.rank == 0 else {},
+        n_samples,
+        reductions=local.reductions,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,9 +162,7 @@ def _everywhere(part: NDArray[Any] | None, positions: _Positions, processes: Pro
     return wholes[processes.rank]
 
 
-def _bring_together(
-    part: NDArray[Any], positions: _Positions, processes: Processes, owner: int
-) -> NDArray[Any] | None:
+def _bring_together(part: NDArray[Any], positions: _Positions, processes: Processes, owner: int) -> NDArray[Any] | None:
     """The rows of all ranks in their places, on the rank ``owner``; None on the others. Bytes are moved as they are."""
     sizes = [len(rows) for rows in positions]
     row_bytes = part.dtype.itemsize * part.shape[1]

@@ -138,10 +138,16 @@ def copy_for_reading(value: Any, seed: int) -> Any:
 
 
 _SHARED = (
-    Tensor, nn.Module, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type, str, bytes, torch.device,
+    Tensor,
+    nn.Module,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.ModuleType,
+    type,
+    str,
+    bytes,
+    torch.device,
 )  # large, or the same in any copy
-
-
 
 
 @functools.cache

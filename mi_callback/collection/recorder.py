@@ -188,4 +188,3 @@ class Recorder:
             if i not in self._errors and calls != expected:
                 self._rows.pop(i, None)
                 self._errors[i] = CollectionError(f"fired {calls} times in a batch and {expected} times in the first.")
-

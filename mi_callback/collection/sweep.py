@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Collected", "sweep"]
 
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Collected:
     """What one sweep saw. Row i of every array belongs to the same sample.

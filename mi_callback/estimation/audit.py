@@ -57,8 +57,9 @@ def audit_chain(chain: Sequence[str], estimates: Mapping[str, MutualInformation]
         worst: Violation | None = None
         for earlier in present[:i]:
             candidate = _compare(name, earlier, estimates)
-            if candidate is not None and (worst is None or candidate.excess - candidate.allowed
-                                          > worst.excess - worst.allowed):
+            if candidate is not None and (
+                worst is None or candidate.excess - candidate.allowed > worst.excess - worst.allowed
+            ):
                 worst = candidate
         if worst is not None:
             found.append(worst)

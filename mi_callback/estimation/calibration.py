@@ -39,13 +39,20 @@ class Calibration:
     unit: Unit
 
     def __str__(self) -> str:
-        return (f"At {self.n_samples} samples of {self.n_features} features this estimator reads {self.reads:.2f} of "
-                f"{self.truth:.2f} {self.unit}.")
+        return (
+            f"At {self.n_samples} samples of {self.n_features} features this estimator reads {self.reads:.2f} of "
+            f"{self.truth:.2f} {self.unit}."
+        )
 
 
 def calibrate(
-    estimator: Estimator, activations: ArrayLike, partner: ArrayLike, *, discrete: bool = False,
-    truth: float | None = None, seed: int = 0,
+    estimator: Estimator,
+    activations: ArrayLike,
+    partner: ArrayLike,
+    *,
+    discrete: bool = False,
+    truth: float | None = None,
+    seed: int = 0,
 ) -> Calibration:
     """Measure a Gaussian surrogate of a layer, of known information, by the path the layer itself takes.
 
@@ -64,8 +71,7 @@ def calibrate(
     t = np.asarray(activations, dtype=np.float64)
     t = t.reshape(len(t), -1)
     if truth is None:
-        real = estimator.estimate(Variable(t, name="activations"),
-                                  Variable(partner, discrete=discrete, name="partner"))
+        real = estimator.estimate(Variable(t, name="activations"), Variable(partner, discrete=discrete, name="partner"))
         truth = max(real.mi, 0.1 * math.log(2) * per_nat(estimator.unit))
     nats = truth / per_nat(estimator.unit)
     rng = np.random.default_rng(seed)
@@ -74,8 +80,9 @@ def calibrate(
         x, y, nats = class_surrogate(t, np.asarray(partner).reshape(-1), nats, rng)
     else:
         x, y = gaussian_surrogate(t, np.asarray(partner, dtype=np.float64).reshape(len(t), -1), nats, rng)
-    reading: MutualInformation = estimator.estimate(Variable(x, name="surrogate layer"),
-                                                    Variable(y, discrete=discrete, name="surrogate partner"))
+    reading: MutualInformation = estimator.estimate(
+        Variable(x, name="surrogate layer"), Variable(y, discrete=discrete, name="surrogate partner")
+    )
     return Calibration(nats * per_nat(reading.unit), reading.mi, reading.stderr, len(t), t.shape[1], reading.unit)
 
 
@@ -110,8 +117,10 @@ def gaussian_surrogate(
     """
     lt, ly = _factor(t), _factor(partner)
     if not (lt.size and ly.size):
-        raise ValueError("activations: expected samples that vary on both sides, got a constant. A constant layer has "
-                         "no information to calibrate on.")
+        raise ValueError(
+            "activations: expected samples that vary on both sides, got a constant. A constant layer has "
+            "no information to calibrate on."
+        )
     r = min(lt.shape[1], ly.shape[1])
     rho = math.sqrt(-math.expm1(-2 * information / r))
     zt = rng.standard_normal((len(t), lt.shape[1]))

@@ -70,8 +70,9 @@ class Ceilings:
         return {name: limit for name, limit in limits.items() if math.isfinite(limit[0])}
 
 
-def ceilings(n: int, k: int, unit: Unit, *, information: MutualInformation | None = None,
-             labels: ArrayLike | None = None) -> Ceilings:
+def ceilings(
+    n: int, k: int, unit: Unit, *, information: MutualInformation | None = None, labels: ArrayLike | None = None
+) -> Ceilings:
     """Put together the limits of a run.
 
     Args:

@@ -10,8 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
-    "check_choice", "check_count", "check_enough_samples", "check_finite", "check_same_length", "columns_of",
-]  # fmt: skip
+    "check_choice",
+    "check_count",
+    "check_enough_samples",
+    "check_finite",
+    "check_same_length",
+    "columns_of",
+]
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:

@@ -51,9 +51,7 @@ def ridge_folds(
         yield fold, (f - mean[: f.shape[1]]) @ coefficients + mean[f.shape[1] :], covariance
 
 
-def _ridge(
-    moments: NDArray[np.float64], d: int, n: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _ridge(moments: NDArray[np.float64], d: int, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Coefficients (d, e) and residual covariance (e, e), from the joint covariance of features and targets."""
     cross, total = moments[:d, d:], moments[d:, d:]
     values, vectors = eigh(moments[:d, :d]) if d else (np.zeros(0), np.zeros((0, 0)))
@@ -142,6 +140,7 @@ def _fit_logistic(
         loss = -float(np.vdot(log_p, one_hot)) / n + 0.5 * penalty * float((is_slope * w * w).sum())
         return loss, slope.ravel()
 
-    found = minimize(loss_and_gradient, start.ravel(), jac=True, method="L-BFGS-B",
-                     options={"maxiter": _ITERATIONS, "ftol": 1e-5})
+    found = minimize(
+        loss_and_gradient, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS, "ftol": 1e-5}
+    )
     return np.asarray(found.x.reshape(start.shape))

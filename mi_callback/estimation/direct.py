@@ -74,16 +74,18 @@ def _distances(values: NDArray[np.floating], metric: Metric) -> NDArray[np.float
             lambda start, stop: kernels.distance_rows(
                 values, np.arange(start, stop), kernels.CHEBYSHEV, distances[start:stop]
             ),
-            n, _CHUNK,
-        )  # fmt: skip
+            n,
+            _CHUNK,
+        )
         return distances
     products, squares = values @ values.T, np.einsum("ij,ij->i", values, values)
     run_in_threads(
         lambda start, stop: kernels.distances_from_products(
             products[start:stop], squares, _NEGLIGIBLE, start, distances[start:stop]
         ),
-        n, _CHUNK,
-    )  # fmt: skip
+        n,
+        _CHUNK,
+    )
     return distances
 
 

@@ -162,9 +162,7 @@ def _reader(
 _Reach = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
-def _passes(
-    table: NeighborTable, out: _Output, start: int, stop: int
-) -> Iterator[tuple[NDArray[np.intp], _Reach]]:
+def _passes(table: NeighborTable, out: _Output, start: int, stop: int) -> Iterator[tuple[NDArray[np.intp], _Reach]]:
     """Rows to read, with their distances to all samples; under many permutations most rows need those.
 
     Under one permutation few do: all are tried without distances first, and then those that had to be left.

@@ -66,8 +66,10 @@ class Evidence:
         """Replace the content by that of a ``state_dict``."""
         self._seen = {
             layer: {
-                name: {int(epoch): (value, math.nan if stderr is None else stderr, is_exact)
-                       for epoch, value, stderr, is_exact in rows}
+                name: {
+                    int(epoch): (value, math.nan if stderr is None else stderr, is_exact)
+                    for epoch, value, stderr, is_exact in rows
+                }
                 for name, rows in of_layer.items()
             }
             for layer, of_layer in state.items()

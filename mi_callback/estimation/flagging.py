@@ -12,8 +12,13 @@ from mi_callback.estimation.ceilings import Ceilings, ksg_limit, per_nat
 from mi_callback.estimation.records import Flag, MutualInformation
 
 __all__ = [
-    "flags_from_bound", "flags_from_ceilings", "flags_from_mixture", "flags_from_record", "flags_from_samples",
-    "spaces_disagree", "with_flags",
+    "flags_from_bound",
+    "flags_from_ceilings",
+    "flags_from_mixture",
+    "flags_from_record",
+    "flags_from_samples",
+    "spaces_disagree",
+    "with_flags",
 ]
 
 _SIGNIFICANT = 2.0  # standard errors, where one comparison is made
@@ -51,9 +56,7 @@ def flags_from_record(estimate: MutualInformation, *, partner_dim: float = math.
     if dimension > 0 and not fitted and (e.k / e.n_samples) ** (1 / dimension) > _FAR_NEIGHBOUR:
         flags.append(Flag.DIMENSION)
     drift, noise = abs(e.raw - e.half), 0.0 if math.isnan(e.stderr) else e.stderr
-    if drift > _DRIFT * nat + _SIGNIFICANT * noise or drift > max(
-        _RELATIVE_DRIFT * abs(e.raw), 0.05 * nat, 3 * noise
-    ):
+    if drift > _DRIFT * nat + _SIGNIFICANT * noise or drift > max(_RELATIVE_DRIFT * abs(e.raw), 0.05 * nat, 3 * noise):
         flags.append(Flag.DRIFT)
     if e.p_value is not None and e.p_value > 0.05 and len(e.null) >= 19:  # with fewer, p cannot reach .05
         flags.append(Flag.WITHIN_NULL)

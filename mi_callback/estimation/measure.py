@@ -97,20 +97,43 @@ class Estimator:
             flags.add(Flag.DUPLICATES)
         if fits:
             fitted = read_in_best_space(
-                x, y, table, target, k=self.k, metric=self.metric, n_permutations=self.n_permutations, seed=self.seed,
+                x,
+                y,
+                table,
+                target,
+                k=self.k,
+                metric=self.metric,
+                n_permutations=self.n_permutations,
+                seed=self.seed,
                 always=self.space == "supervised",
-            )  # fmt: skip
+            )
             if fitted is not None:
                 return self._record(
-                    float(fitted.local.mean()), fitted.null, fitted.stderr, fitted.half, n, name, fitted.space,
-                    intrinsic_dimension(table), flags, fitted.n_completed,
-                )  # fmt: skip
+                    float(fitted.local.mean()),
+                    fitted.null,
+                    fitted.stderr,
+                    fitted.half,
+                    n,
+                    name,
+                    fitted.space,
+                    intrinsic_dimension(table),
+                    flags,
+                    fitted.n_completed,
+                )
         reading = read_table(table, target, self.k, Permutations(n, self.n_permutations, self.seed))
         parts = subsample(table, target, self.k, self.seed, balanced=space != "raw")
         return self._record(
-            float(reading.local.mean()), reading.null, parts.stderr, parts.half, n, name, space,
-            intrinsic_dimension(table), flags, reading.n_completed,
-        )  # fmt: skip
+            float(reading.local.mean()),
+            reading.null,
+            parts.stderr,
+            parts.half,
+            n,
+            name,
+            space,
+            intrinsic_dimension(table),
+            flags,
+            reading.n_completed,
+        )
 
     def _record(
         self,
@@ -151,9 +174,17 @@ class Estimator:
     def _nothing(self, n_samples: int, estimator: str, flags: set[Flag]) -> MutualInformation:
         """The record of a side that does not vary."""
         return self._record(
-            0.0, np.zeros(self.n_permutations), 0.0, 0.0, n_samples, estimator, self.space, math.nan,
-            flags | {Flag.CONSTANT}, 0,
-        )  # fmt: skip
+            0.0,
+            np.zeros(self.n_permutations),
+            0.0,
+            0.0,
+            n_samples,
+            estimator,
+            self.space,
+            math.nan,
+            flags | {Flag.CONSTANT},
+            0,
+        )
 
 
 def _share_of_repeats(table: NeighborTable, target: Target) -> float:
@@ -216,7 +247,5 @@ def mutual_information(
         >>> bool(0.4 < mutual_information(x, y).mi < 0.6)  # exact: 0.5 bits
         True
     """
-    estimator = Estimator(
-        k=k, n_permutations=n_permutations, metric=metric, space=space, unit=unit, seed=seed
-    )
+    estimator = Estimator(k=k, n_permutations=n_permutations, metric=metric, space=space, unit=unit, seed=seed)
     return estimator.estimate(Variable(x, discrete=False, name="x"), Variable(y, discrete=discrete, name="y"))

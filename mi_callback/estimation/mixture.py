@@ -67,18 +67,23 @@ def mixture_information(activations: ArrayLike, noise_std: float, *, seed: int =
             are not finite.
     """
     if not (np.isfinite(noise_std) and noise_std > 0):
-        raise ValueError(f"noise_std: expected a positive, finite number, got {noise_std!r}. "
-                         "Give the standard deviation of the measurement noise in the units of the activations.")
+        raise ValueError(
+            f"noise_std: expected a positive, finite number, got {noise_std!r}. "
+            "Give the standard deviation of the measurement noise in the units of the activations."
+        )
     s = np.asarray(activations, dtype=np.float64)
     s = s.reshape(len(s), -1)
     if not np.isfinite(s).all():
-        raise ValueError("activations: expected finite numbers, got NaN or infinity. "
-                         "Check the layer, or leave this epoch out.")
+        raise ValueError(
+            "activations: expected finite numbers, got NaN or infinity. Check the layer, or leave this epoch out."
+        )
     s = (s - s.mean(axis=0)) / noise_std  # centred, so that distances by matrix product cancel as little as possible
     n, d = s.shape
     if float(np.abs(s).max(initial=0.0)) > _RESOLVED:
-        raise ValueError(f"noise_std={noise_std!r}: expected at least a millionth of the activations' spread, which "
-                         f"reaches {np.abs(s).max() * noise_std:.3g}. Give more noise, or see if training diverges.")
+        raise ValueError(
+            f"noise_std={noise_std!r}: expected at least a millionth of the activations' spread, which "
+            f"reaches {np.abs(s).max() * noise_std:.3g}. Give more noise, or see if training diverges."
+        )
     groups = group_rows(s)
     centres = s[groups.first]
     rng = np.random.default_rng((seed, 0x3A7))  # a stream of its own: users seed their data with small numbers too

@@ -154,11 +154,20 @@ class NeighborTable:
         radii = np.empty(len(rows), np.float32)
         run_in_threads(
             lambda start, stop: kernels.restrict_rows(
-                rows[start:stop], local, self.indices, self.distances, self.lengths, self.radii,
-                indices[start:stop], distances[start:stop], lengths[start:stop], radii[start:stop],
+                rows[start:stop],
+                local,
+                self.indices,
+                self.distances,
+                self.lengths,
+                self.radii,
+                indices[start:stop],
+                distances[start:stop],
+                lengths[start:stop],
+                radii[start:stop],
             ),
-            len(rows), _CHUNK,
-        )  # fmt: skip
+            len(rows),
+            _CHUNK,
+        )
         _, leader, group, sizes = np.unique(
             self.first[rows], return_index=True, return_inverse=True, return_counts=True
         )
@@ -206,9 +215,16 @@ class NeighborTable:
             def count(start: int, stop: int) -> None:
                 block, slack = self.distances_to_all(distinct[start:stop])
                 kernels.count_nearer(
-                    block, distinct[start:stop], self.values, slack, self.metric_code, single,
-                    starts[start : stop + 1], sorted_epsilon, found,
-                )  # fmt: skip
+                    block,
+                    distinct[start:stop],
+                    self.values,
+                    slack,
+                    self.metric_code,
+                    single,
+                    starts[start : stop + 1],
+                    sorted_epsilon,
+                    found,
+                )
 
             run_in_threads(count, len(distinct), _CHUNK)
             counts[wanted[order]] = found
@@ -229,9 +245,21 @@ class NeighborTable:
             rows = np.arange(start, stop)
             block, slack = self.distances_to_all(rows)
             kernels.select_neighbors(
-                block, rows, self.values, slack, self.metric_code, probe, rank, self.indices, self.distances,
-                self.lengths, self.radii, self.farthest, self.atoms, self.first,
-            )  # fmt: skip
+                block,
+                rows,
+                self.values,
+                slack,
+                self.metric_code,
+                probe,
+                rank,
+                self.indices,
+                self.distances,
+                self.lengths,
+                self.radii,
+                self.farthest,
+                self.atoms,
+                self.first,
+            )
 
         run_in_threads(select, n, _CHUNK)
 

@@ -65,7 +65,11 @@ class Router:
         self.estimator = estimator
         self.noise_std = noise_std
         self._without_null = Estimator(
-            k=estimator.k, n_permutations=0, metric=estimator.metric, space=estimator.space, unit=estimator.unit,
+            k=estimator.k,
+            n_permutations=0,
+            metric=estimator.metric,
+            space=estimator.space,
+            unit=estimator.unit,
             seed=estimator.seed,
         )
         self._unit = per_nat(estimator.unit)
@@ -99,16 +103,22 @@ class Router:
             if self._x is not None and self._y is not None:
                 information = self._of_the_data(self._x, self._y)
             labels = self._y.labels.codes if self._y is not None and self._y.discrete else None
-            self._ceilings = ceilings(known.n_samples, self.estimator.k, self.estimator.unit,
-                                      information=information, labels=labels)
+            self._ceilings = ceilings(
+                known.n_samples, self.estimator.k, self.estimator.unit, information=information, labels=labels
+            )
         return self._ceilings
 
     def _of_the_data(self, x: Variable, y: Variable) -> MutualInformation:
         """I(X;Y): counted if both sides are discrete, else estimated, with what speaks against it."""
         assert self._x_to_pair is not None
         if self._x_is_enumerable and y.discrete:
-            return self._record(plugin_information(x.values, y.labels.codes), x.n_samples, "counting", "exact",
-                                "discrete input and target: by counting equal rows")
+            return self._record(
+                plugin_information(x.values, y.labels.codes),
+                x.n_samples,
+                "counting",
+                "exact",
+                "discrete input and target: by counting equal rows",
+            )
         if self._x_to_pair.discrete:
             return self.estimator.estimate(y, self._x_to_pair)
         information = self.estimator.estimate(x, y)
@@ -123,8 +133,9 @@ class Router:
         usable = self.usable(t, y)
         estimate = self.estimator.estimate(t, y)
         flags = (
-            *flags_from_samples(t.values, y.labels.codes if y.discrete else None, discrete=y.discrete,
-                                k=self.estimator.k),
+            *flags_from_samples(
+                t.values, y.labels.codes if y.discrete else None, discrete=y.discrete, k=self.estimator.k
+            ),
             *flags_from_ceilings(estimate, self.ceilings()),
             *flags_from_bound(estimate, usable.mi, usable.stderr),
             *self._space_flags(t, y, estimate),
@@ -140,8 +151,13 @@ class Router:
             return self._record(np.array([math.nan]), t.n_samples, name, "held-out", "fewer than ten samples")
         target = y.labels.codes if y.discrete else y.values
         local = usable_information(t.values, target, discrete=y.discrete, seed=self.estimator.seed)
-        record = self._record(local, t.n_samples, name, "held-out",
-                              "lower bound on I(T;Y) that a linear decoder attains on samples it was not fitted on")
+        record = self._record(
+            local,
+            t.n_samples,
+            name,
+            "held-out",
+            "lower bound on I(T;Y) that a linear decoder attains on samples it was not fitted on",
+        )
         return with_flags(record, Flag.CONSTANT) if t.is_constant or y.is_constant else record
 
     def input(self, t: Variable, *, is_stochastic: bool = False) -> list[Reading]:
@@ -157,15 +173,24 @@ class Router:
             return self._measurement_noise(t)
         if self._x_is_enumerable:
             exact = self._record(
-                entropy(t.values), t.n_samples, "counting", "exact",
+                entropy(t.values),
+                t.n_samples,
+                "counting",
+                "exact",
                 "deterministic layer of a discrete input: I(X;T) = H(T), by counting equal rows",
             )
             exact = with_flags(exact, *flags_from_samples(t.values))
             return [Reading("input", exact, (Witness("H(T), exact", exact.mi, 0.0, is_exact=True),))]
-        return [Reading("input", self._by_neighbors(
-            t, "deterministic layer of a continuous input: true I(X;T) is infinite, this is resolution",
-            Flag.DETERMINISTIC,
-        ))]
+        return [
+            Reading(
+                "input",
+                self._by_neighbors(
+                    t,
+                    "deterministic layer of a continuous input: true I(X;T) is infinite, this is resolution",
+                    Flag.DETERMINISTIC,
+                ),
+            )
+        ]
 
     def _by_neighbors(self, t: Variable, reason: str, *flags: Flag) -> MutualInformation:
         assert self._x_to_pair is not None
@@ -174,7 +199,9 @@ class Router:
         if math.isnan(self._x_dimension) and x.is_numeric and not x.discrete:
             self._x_dimension = self._without_null.estimate(x, t).intrinsic_dim
         flags = (
-            *flags, *flags_from_samples(t.values), *self._space_flags(t, x, estimate),
+            *flags,
+            *flags_from_samples(t.values),
+            *self._space_flags(t, x, estimate),
             *flags_from_record(estimate, partner_dim=math.nan if x.discrete else self._x_dimension),
         )
         return with_flags(dataclasses.replace(estimate, reason=estimate.reason or reason), *flags)
@@ -211,15 +238,23 @@ class Router:
 
     def _mixture(self, values: NDArray[np.generic], sigma: float) -> tuple[MutualInformation, tuple[Witness, ...]]:
         terms = mixture_information(values, sigma, seed=self.estimator.seed)
-        record = self._record(terms.local, len(values), "mixture", f"noise {sigma:g}",
-                              f"I(X; T + sigma Z) with sigma = {sigma:g}, by the Gaussian-mixture estimator")
+        record = self._record(
+            terms.local,
+            len(values),
+            "mixture",
+            f"noise {sigma:g}",
+            f"I(X; T + sigma Z) with sigma = {sigma:g}, by the Gaussian-mixture estimator",
+        )
         half = math.nan if self._x_is_enumerable else terms.half * self._unit
         record = dataclasses.replace(
-            record, half=half, bounds=(terms.lower * self._unit, terms.upper * self._unit),
+            record,
+            half=half,
+            bounds=(terms.lower * self._unit, terms.upper * self._unit),
             mi=record.raw if self._x_is_enumerable else 2 * record.raw - half,
         )
-        flags = flags_from_mixture(record, is_enumerable=self._x_is_enumerable,
-                                   drift_stderr=terms.half_stderr * self._unit)
+        flags = flags_from_mixture(
+            record, is_enumerable=self._x_is_enumerable, drift_stderr=terms.half_stderr * self._unit
+        )
         name = f"mixture, sigma = {sigma:g}"
         witnesses = [Witness(name, record.mi, record.stderr)]
         if not self._x_is_enumerable:
@@ -245,9 +280,14 @@ class Router:
             every = -(-t.n_samples // _WITNESS_SAMPLES)
             rows = np.arange(t.n_samples)[::every]
             a, b = (
-                Estimator(k=self.estimator.k, n_permutations=0, metric=self.estimator.metric, space=space,
-                          unit=self.estimator.unit, seed=self.estimator.seed).estimate(t.subset(rows),
-                                                                                       partner.subset(rows))
+                Estimator(
+                    k=self.estimator.k,
+                    n_permutations=0,
+                    metric=self.estimator.metric,
+                    space=space,
+                    unit=self.estimator.unit,
+                    seed=self.estimator.seed,
+                ).estimate(t.subset(rows), partner.subset(rows))
                 for space in ("scores", "standard")
             )
             flags = spaces_disagree(a, b)
@@ -260,9 +300,19 @@ class Router:
         """A record from local values in nats, of an estimate that has no null."""
         value = float(local.mean()) * self._unit
         return MutualInformation(
-            mi=value, raw=value, null=np.empty(0), null_mean=0.0, null_std=math.nan, p_value=None,
-            stderr=float(local.std()) / math.sqrt(len(local)) * self._unit, unit=self.estimator.unit,
-            k=self.estimator.k, n_samples=n_samples, estimator=estimator, space=space, intrinsic_dim=math.nan,
+            mi=value,
+            raw=value,
+            null=np.empty(0),
+            null_mean=0.0,
+            null_std=math.nan,
+            p_value=None,
+            stderr=float(local.std()) / math.sqrt(len(local)) * self._unit,
+            unit=self.estimator.unit,
+            k=self.estimator.k,
+            n_samples=n_samples,
+            estimator=estimator,
+            space=space,
+            intrinsic_dim=math.nan,
             reason=reason,
         )
 

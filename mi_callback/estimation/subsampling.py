@@ -94,6 +94,4 @@ def _estimate(table: NeighborTable, target: Target, k: int, rows: NDArray[np.int
     if n < k + 2:
         return 0.0
     width, rank = default_width(n, k), balance_rank(n, k) if balanced else None
-    return float(
-        read_table(table.restricted(rows, width, rank), target.restricted(rows, width, rank), k).local.mean()
-    )
+    return float(read_table(table.restricted(rows, width, rank), target.restricted(rows, width, rank), k).local.mean())

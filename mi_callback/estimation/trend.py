@@ -69,9 +69,9 @@ class Verdict:
             "falls": f"I(X;T) falls, by all of: {', '.join(self.falling)}.",
             "steady": f"I(X;T) does not fall, by any of: {', '.join(self.steady)}.",
             "contradicted": f"I(X;T) falls by {', '.join(self.falling)}, but not by {', '.join(self.steady)}: "
-                            "not evidence of compression.",
+            "not evidence of compression.",
             "undecided": f"Undecided: {', '.join((*self.falling, *self.steady)) or 'no curve'} alone cannot tell. "
-                         "Measure with noise_std=[...] and over three epochs at least.",
+            "Measure with noise_std=[...] and over three epochs at least.",
         }[self.kind]
 
 

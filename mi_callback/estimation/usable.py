@@ -60,8 +60,10 @@ def usable_information(
     if len(t) != len(y):
         raise ValueError(f"target: expected {len(t)} samples, as many as the activations have, got {len(y)}.")
     if len(t) < 2 * n_folds:
-        raise ValueError(f"activations: expected at least {2 * n_folds} samples for {n_folds} folds, got {len(t)}. "
-                         "Gather more samples.")
+        raise ValueError(
+            f"activations: expected at least {2 * n_folds} samples for {n_folds} folds, got {len(t)}. "
+            "Gather more samples."
+        )
     if (t == t[:1]).all() or (y == y[:1]).all():
         return np.zeros(len(t))  # a constant holds nothing, and there is nothing to know of one
     rng = np.random.default_rng((seed, 0x5AB))

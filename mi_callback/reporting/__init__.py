@@ -16,8 +16,19 @@ if TYPE_CHECKING:
 _FIGURES = {"curves", "depth_profile", "draw_figures", "heat_map", "information_plane", "overlay"}
 
 __all__ = [
-    "Ceiling", "History", "Series", "curves", "depth_profile", "draw_figures", "heat_map", "information_plane",
-    "log_figures", "log_layout", "overlay", "summary", "write_report",
+    "Ceiling",
+    "History",
+    "Series",
+    "curves",
+    "depth_profile",
+    "draw_figures",
+    "heat_map",
+    "information_plane",
+    "log_figures",
+    "log_layout",
+    "overlay",
+    "summary",
+    "write_report",
 ]
 
 

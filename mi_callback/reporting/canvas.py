@@ -57,7 +57,14 @@ def style(ax: Axes, *, xlabel: str = "", ylabel: str = "") -> None:
 def note(ax: Axes, message: str) -> Artist:
     """Say in the middle of empty axes why nothing is drawn."""
     return ax.text(
-        0.5, 0.5, message, transform=ax.transAxes, ha="center", va="center", fontsize=TEXT["note"], color=GREY,
+        0.5,
+        0.5,
+        message,
+        transform=ax.transAxes,
+        ha="center",
+        va="center",
+        fontsize=TEXT["note"],
+        color=GREY,
     )
 
 
@@ -73,8 +80,15 @@ def legend(ax: Axes, handles: Sequence[Artist], *, own_figure: bool) -> list[Art
     figure = ax.figure.figure
     assert figure is not None
     box = figure.legend(
-        handles=handles, loc="outside upper center", ncols=math.ceil(len(handles) / rows), fontsize=TEXT["note"],
-        frameon=False, handlelength=1.6, columnspacing=1.0, handletextpad=0.4, borderaxespad=0.1,
+        handles=handles,
+        loc="outside upper center",
+        ncols=math.ceil(len(handles) / rows),
+        fontsize=TEXT["note"],
+        frameon=False,
+        handlelength=1.6,
+        columnspacing=1.0,
+        handletextpad=0.4,
+        borderaxespad=0.1,
     )
     return [box]
 

@@ -76,8 +76,15 @@ def _draw_map(ax: Axes, history: History, quantity: str) -> list[Artist]:
     if marked.any() and marked.size <= _MOST_CELLS:
         rows, columns = np.nonzero(marked)
         drawn += ax.plot(
-            epochs[columns], rows, linestyle="none", marker="o", markersize=3.5, markerfacecolor="none",
-            markeredgecolor="white", markeredgewidth=0.8, label="_hollow",
+            epochs[columns],
+            rows,
+            linestyle="none",
+            marker="o",
+            markersize=3.5,
+            markerfacecolor="none",
+            markeredgecolor="white",
+            markeredgewidth=0.8,
+            label="_hollow",
         )
     named = even_selection(len(found), _MOST_NAMES)
     names = list(found)
@@ -168,8 +175,15 @@ def _draw_profile(ax: Axes, history: History, quantity: str, chosen: NDArray[np.
         for part, face in ((~marked, color), (marked, "white")):
             if part.any():
                 drawn += ax.plot(
-                    x[part], y[part], linestyle="none", marker="o", markersize=5 if last else 3.5, color=color,
-                    markerfacecolor=face, label="_hollow" if face == "white" else "_solid", zorder=3,
+                    x[part],
+                    y[part],
+                    linestyle="none",
+                    marker="o",
+                    markersize=5 if last else 3.5,
+                    color=color,
+                    markerfacecolor=face,
+                    label="_hollow" if face == "white" else "_solid",
+                    zorder=3,
                 )
     drawn += draw_ceilings(ax, history, {"y": (quantity, every)})
     named = even_selection(len(layers), 8)

@@ -124,8 +124,14 @@ def _curve(ax: Axes, series: Series, history: History, look: LayerLook, *, few: 
     for part, face in ((some[~marked], look.color), (some[marked], "white")):
         if len(part) and (few or face == "white"):
             drawn += ax.plot(
-                series.epochs[part], series.mi[part], linestyle="none", marker=look.marker,
-                markersize=4.2 if few else 3, color=look.color, markerfacecolor=face, markeredgewidth=0.9,
+                series.epochs[part],
+                series.mi[part],
+                linestyle="none",
+                marker=look.marker,
+                markersize=4.2 if few else 3,
+                color=look.color,
+                markerfacecolor=face,
+                markeredgewidth=0.9,
                 label="_hollow" if face == "white" else "_solid",
             )
     return drawn

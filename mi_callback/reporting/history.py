@@ -72,12 +72,26 @@ class History:
                 "unit, or start a new History."
             )
         p_value = None if estimate.p_value is None or math.isnan(estimate.p_value) else float(estimate.p_value)
-        self._add((
-            int(epoch), int(step), str(layer), str(quantity), float(estimate.mi), float(estimate.raw),
-            float(estimate.null_mean), float(estimate.null_std), p_value, float(estimate.stderr), str(estimate.unit),
-            str(estimate.estimator), str(estimate.space), float(estimate.intrinsic_dim), int(estimate.n_samples),
-            tuple(flag.label for flag in estimate.flags),
-        ))
+        self._add(
+            (
+                int(epoch),
+                int(step),
+                str(layer),
+                str(quantity),
+                float(estimate.mi),
+                float(estimate.raw),
+                float(estimate.null_mean),
+                float(estimate.null_std),
+                p_value,
+                float(estimate.stderr),
+                str(estimate.unit),
+                str(estimate.estimator),
+                str(estimate.space),
+                float(estimate.intrinsic_dim),
+                int(estimate.n_samples),
+                tuple(flag.label for flag in estimate.flags),
+            )
+        )
 
     def _add(self, row: tuple[Any, ...]) -> None:
         epoch, _, layer, quantity, *_, estimator, space, _, _, _ = row

@@ -22,8 +22,15 @@ __all__ = ["interactive_figure"]
 _MOST_POINTS = 300  # of a curve; a browser is slow with more, and the selection is even
 _MOST_STEPS = 150  # of the slider
 _MOST_MARKERS = 2000  # in one pair of axes; with more points, lines alone
-_SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down", "P": "cross",
-            "X": "x"}
+_SYMBOLS = {
+    "o": "circle",
+    "s": "square",
+    "^": "triangle-up",
+    "D": "diamond",
+    "v": "triangle-down",
+    "P": "cross",
+    "X": "x",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +84,17 @@ def interactive_figure(history: History) -> go.Figure:
         _marked(figure, place, looks[place.y.layer])
     _slider(figure, history, [*plane, *curves])
     figure.update_layout(
-        template="plotly_white", height=max(560, 230 * len(panels) + 160), margin={"l": 60, "r": 20, "t": 30, "b": 20},
-        legend={"title": {"text": "layers: click to switch"}}, hovermode="closest", font={"color": INK, "size": 13},
+        template="plotly_white",
+        height=max(560, 230 * len(panels) + 160),
+        margin={"l": 60, "r": 20, "t": 30, "b": 20},
+        legend={"title": {"text": "layers: click to switch"}},
+        hovermode="closest",
+        font={"color": INK, "size": 13},
     )
     return figure
 
 
-def _axes(
-    figure: go.Figure, history: History, quantity: str, row: int, column: int, *, vertical: bool = False
-) -> None:
+def _axes(figure: go.Figure, history: History, quantity: str, row: int, column: int, *, vertical: bool = False) -> None:
     """Name the axis of a quantity, and draw the ceilings across it; plotly draws none across axes without curves."""
     sigma = history.noise(quantity)
     name = plain_symbol(quantity) if sigma is None else f"I(X; T + σZ), σ = {sigma}"
@@ -95,7 +104,10 @@ def _axes(
     for limit, ceiling in within_reach(history.ceilings_of(quantity), values).items():
         draw, at = (figure.add_vline, "x") if vertical else (figure.add_hline, "y")
         draw(
-            **{at: ceiling.value}, row=row, col=column, line={"color": GREY, "width": 1, "dash": "dash"},
+            **{at: ceiling.value},
+            row=row,
+            col=column,
+            line={"color": GREY, "width": 1, "dash": "dash"},
             annotation={"text": f"{limit} = {ceiling.value:.3g}", "font": {"size": 11, "color": INK}},
             annotation_position="bottom left" if vertical else "top left",
         )
@@ -117,19 +129,30 @@ def _trajectory(figure: go.Figure, history: History, place: _Place, look: LayerL
     epochs, i, j = epochs[some], i[some], j[some]
     figure.add_trace(
         go.Scatter(
-            x=x.mi[i], y=y.mi[j], customdata=np.column_stack([epochs, x.stderr[i], y.stderr[j]]),
-            mode=_mode(history, len(epochs)), line={"color": look.color, "width": 1}, opacity=0.55, name=y.layer,
-            legendgroup=y.layer, showlegend=False,
+            x=x.mi[i],
+            y=y.mi[j],
+            customdata=np.column_stack([epochs, x.stderr[i], y.stderr[j]]),
+            mode=_mode(history, len(epochs)),
+            line={"color": look.color, "width": 1},
+            opacity=0.55,
+            name=y.layer,
+            legendgroup=y.layer,
+            showlegend=False,
             marker={
-                "symbol": _symbols(look, hollow(history, x)[i] | hollow(history, y)[j]), "size": 7, "color": epochs,
-                "cmin": 0, "cmax": max(*history.epochs, 1), "colorscale": "Viridis",
+                "symbol": _symbols(look, hollow(history, x)[i] | hollow(history, y)[j]),
+                "size": 7,
+                "color": epochs,
+                "cmin": 0,
+                "cmax": max(*history.epochs, 1),
+                "colorscale": "Viridis",
             },
             hovertemplate=(
                 f"{y.layer}<br>epoch %{{customdata[0]}}<br>I(X;T) %{{x:.3f}} ± %{{customdata[1]:.3f}}"
                 "<br>I(T;Y) %{y:.3f} ± %{customdata[2]:.3f}<extra></extra>"
             ),
         ),
-        row=place.row, col=place.column,
+        row=place.row,
+        col=place.column,
     )
 
 
@@ -141,17 +164,23 @@ def _curves(figure: go.Figure, history: History, places: list[_Place], looks: di
         some = even_selection(len(y.epochs), _MOST_POINTS)
         figure.add_trace(
             go.Scatter(
-                x=y.epochs[some], y=y.mi[some], customdata=np.column_stack([y.stderr, 2 * y.null_std])[some],
+                x=y.epochs[some],
+                y=y.mi[some],
+                customdata=np.column_stack([y.stderr, 2 * y.null_std])[some],
                 text=[flags.get((y.layer, y.quantity, epoch), "none") for epoch in y.epochs[some].tolist()],
-                mode=_mode(history, len(some)), line={"color": look.color, "width": 1.5}, name=y.layer,
-                legendgroup=y.layer, showlegend=y.layer not in named,
+                mode=_mode(history, len(some)),
+                line={"color": look.color, "width": 1.5},
+                name=y.layer,
+                legendgroup=y.layer,
+                showlegend=y.layer not in named,
                 marker={"symbol": _symbols(look, hollow(history, y)[some]), "size": 6},
                 hovertemplate=(
                     f"{y.layer}<br>epoch %{{x}}<br>{plain_symbol(y.quantity)} %{{y:.3f}} ± %{{customdata[0]:.3f}}"
                     "<br>null ± %{customdata[1]:.3f}<br>flags: %{text}<extra></extra>"
                 ),
             ),
-            row=place.row, col=place.column,
+            row=place.row,
+            col=place.column,
         )
         named.add(y.layer)
 
@@ -161,13 +190,22 @@ def _marked(figure: go.Figure, place: _Place, look: LayerLook) -> None:
     x, y = place.x, place.y
     figure.add_trace(
         go.Scatter(
-            x=[y.epochs[-1] if x is None else x.mi[-1]], y=[y.mi[-1]], mode="markers", name=y.layer,
-            legendgroup=y.layer, showlegend=False, hoverinfo="skip",
+            x=[y.epochs[-1] if x is None else x.mi[-1]],
+            y=[y.mi[-1]],
+            mode="markers",
+            name=y.layer,
+            legendgroup=y.layer,
+            showlegend=False,
+            hoverinfo="skip",
             marker={
-                "symbol": _SYMBOLS[look.marker], "size": 13, "color": look.color, "line": {"color": INK, "width": 1.5},
+                "symbol": _SYMBOLS[look.marker],
+                "size": 13,
+                "color": look.color,
+                "line": {"color": INK, "width": 1.5},
             },
         ),
-        row=place.row, col=place.column,
+        row=place.row,
+        col=place.column,
     )
 
 
@@ -178,7 +216,8 @@ def _slider(figure: go.Figure, history: History, places: list[_Place]) -> None:
     points = [(None if place.x is None else _by_epoch(place.x), _by_epoch(place.y)) for place in places]
     figure.frames = [
         go.Frame(
-            name=str(epoch), traces=list(range(first, first + len(places))),
+            name=str(epoch),
+            traces=list(range(first, first + len(places))),
             data=[
                 {"type": "scatter", "x": [epoch if x is None else x.get(epoch)], "y": [y.get(epoch)]} for x, y in points
             ],

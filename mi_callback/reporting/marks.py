@@ -38,7 +38,14 @@ def hollow(history: History, series: Series) -> NDArray[np.bool_]:
 def hollow_handle() -> Line2D:
     """What stands for hollow points in a legend."""
     return Line2D(
-        [], [], linestyle="none", marker="o", markersize=6, color=GREY, markerfacecolor="none", markeredgewidth=1.2,
+        [],
+        [],
+        linestyle="none",
+        marker="o",
+        markersize=6,
+        color=GREY,
+        markerfacecolor="none",
+        markeredgewidth=1.2,
         label="flagged",
     )
 
@@ -82,14 +89,31 @@ def _ceiling(ax: Axes, label: str, ceiling: Ceiling, *, vertical: bool, at_end: 
     text = f"{label} = {ceiling.value:.3g}"
     if vertical:
         written = ax.annotate(
-            text, (ceiling.value, end), xycoords=ax.get_xaxis_transform(), xytext=(-2, 0), textcoords="offset points",
-            rotation=90, ha="right", va="top" if at_end else "bottom", fontsize=TEXT["note"], color=INK, zorder=1.7,
+            text,
+            (ceiling.value, end),
+            xycoords=ax.get_xaxis_transform(),
+            xytext=(-2, 0),
+            textcoords="offset points",
+            rotation=90,
+            ha="right",
+            va="top" if at_end else "bottom",
+            fontsize=TEXT["note"],
+            color=INK,
+            zorder=1.7,
             path_effects=HALO,
         )
     else:
         written = ax.annotate(
-            text, (end, ceiling.value), xycoords=ax.get_yaxis_transform(), xytext=(0, 2), textcoords="offset points",
-            ha="right" if at_end else "left", va="bottom", fontsize=TEXT["note"], color=INK, zorder=1.7,
+            text,
+            (end, ceiling.value),
+            xycoords=ax.get_yaxis_transform(),
+            xytext=(0, 2),
+            textcoords="offset points",
+            ha="right" if at_end else "left",
+            va="bottom",
+            fontsize=TEXT["note"],
+            color=INK,
+            zorder=1.7,
             path_effects=HALO,
         )
     return [*drawn, written]

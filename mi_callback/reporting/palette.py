@@ -11,8 +11,19 @@ if TYPE_CHECKING:
     from mi_callback.reporting.history import History
 
 __all__ = [
-    "EPOCH_COLORS", "GREY", "INK", "MOST_NAMED", "SOFT", "TEXT", "LayerLook", "axis_label", "depth_colors",
-    "layer_looks", "plain_symbol", "short_name", "symbol",
+    "EPOCH_COLORS",
+    "GREY",
+    "INK",
+    "MOST_NAMED",
+    "SOFT",
+    "TEXT",
+    "LayerLook",
+    "axis_label",
+    "depth_colors",
+    "layer_looks",
+    "plain_symbol",
+    "short_name",
+    "symbol",
 ]
 
 # Okabe & Ito (2008), told apart with every common colour blindness; its yellow is too faint for lines on white.

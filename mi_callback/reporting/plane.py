@@ -140,7 +140,13 @@ def _points(
     drawn: list[Artist] = []
     if error_bars:
         bars = ax.errorbar(
-            t.x[some], t.y[some], xerr=t.x_err[some], yerr=t.y_err[some], fmt="none", ecolor=SOFT, elinewidth=0.9,
+            t.x[some],
+            t.y[some],
+            xerr=t.x_err[some],
+            yerr=t.y_err[some],
+            fmt="none",
+            ecolor=SOFT,
+            elinewidth=0.9,
             zorder=1.9,
         )
         drawn += bars.get_children()
@@ -149,8 +155,14 @@ def _points(
         colors = colormaps[EPOCH_COLORS](norm(t.epochs[part]))
         drawn.append(
             ax.scatter(
-                t.x[part], t.y[part], marker=marker, s=size, linewidths=1.3 if is_hollow else 0.5, zorder=3,
-                facecolors="white" if is_hollow else colors, edgecolors=colors if is_hollow else "white",
+                t.x[part],
+                t.y[part],
+                marker=marker,
+                s=size,
+                linewidths=1.3 if is_hollow else 0.5,
+                zorder=3,
+                facecolors="white" if is_hollow else colors,
+                edgecolors=colors if is_hollow else "white",
                 label=f"_{t.layer} {'hollow' if is_hollow else 'solid'}",
             )
         )
@@ -173,8 +185,15 @@ def _fronts(ax: Axes, trajectories: list[_Trajectory], norm: Normalize, *, error
         if epoch == chosen[-1]:
             for i in even_selection(len(trajectories), 5):
                 name = ax.annotate(
-                    short_name(trajectories[i].layer), (front.x[i], front.y[i]), xytext=(0, 7), ha="center",
-                    textcoords="offset points", fontsize=TEXT["note"], color=INK, path_effects=HALO, zorder=6,
+                    short_name(trajectories[i].layer),
+                    (front.x[i], front.y[i]),
+                    xytext=(0, 7),
+                    ha="center",
+                    textcoords="offset points",
+                    fontsize=TEXT["note"],
+                    color=INK,
+                    path_effects=HALO,
+                    zorder=6,
                 )
                 drawn.append(name)
     return drawn

@@ -89,7 +89,10 @@ def write_report(history: History, path: str | Path, *, title: str = "Mutual inf
         title=html.escape(title),
         lead=f"{len(history.layers)} layers, {len(history.epochs)} epochs, {samples} samples, values in {history.unit}",
         figure=figure.to_html(
-            full_html=False, include_plotlyjs=True, div_id="figure", auto_play=False,
+            full_html=False,
+            include_plotlyjs=True,
+            div_id="figure",
+            auto_play=False,
             # the page talks to no server, and offers no button that would
             config={"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": "", "responsive": True},
         ),
@@ -125,4 +128,3 @@ def _flags(history: History) -> str:
         for label, count in counts.items()
     )
     return "<dl>" + "".join(items) + "</dl>"
-

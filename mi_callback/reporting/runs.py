@@ -79,8 +79,13 @@ def overlay(
 
 
 def _draw(
-    ax: Axes, histories: Sequence[History], runs: list[dict[str, Series]], quantity: str, layers: list[str],
-    *, own_figure: bool,
+    ax: Axes,
+    histories: Sequence[History],
+    runs: list[dict[str, Series]],
+    quantity: str,
+    layers: list[str],
+    *,
+    own_figure: bool,
 ) -> list[Artist]:
     style(ax, xlabel="epoch", ylabel=axis_label(histories[0], quantity))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))

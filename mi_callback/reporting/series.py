@@ -16,8 +16,22 @@ from mi_callback.estimation.records import Flag
 __all__ = ["ROW_KEYS", "Ceiling", "Series", "even_selection", "series_of", "within_reach"]
 
 ROW_KEYS = (
-    "epoch", "step", "layer", "quantity", "mi", "raw", "null_mean", "null_std", "p_value", "stderr", "unit",
-    "estimator", "space", "intrinsic_dim", "n_samples", "flags",
+    "epoch",
+    "step",
+    "layer",
+    "quantity",
+    "mi",
+    "raw",
+    "null_mean",
+    "null_std",
+    "p_value",
+    "stderr",
+    "unit",
+    "estimator",
+    "space",
+    "intrinsic_dim",
+    "n_samples",
+    "flags",
 )
 
 _REMARKS = frozenset(flag.label for flag in Flag if not flag.is_doubt)
@@ -71,8 +85,14 @@ def series_of(layer: str, quantity: str, rows: list[tuple[Any, ...]]) -> Series:
     rows = sorted(rows, key=_epoch)  # a resumed run may have measured an earlier epoch late
     mi, raw, null_std, stderr = np.array([_numbers(row) for row in rows], dtype=np.float64).T
     return Series(
-        layer=layer, quantity=quantity, epochs=np.array([_epoch(row) for row in rows], dtype=np.int64), mi=mi, raw=raw,
-        null_std=null_std, stderr=stderr, flagged=np.array([not _REMARKS.issuperset(row[-1]) for row in rows]),
+        layer=layer,
+        quantity=quantity,
+        epochs=np.array([_epoch(row) for row in rows], dtype=np.int64),
+        mi=mi,
+        raw=raw,
+        null_std=null_std,
+        stderr=stderr,
+        flagged=np.array([not _REMARKS.issuperset(row[-1]) for row in rows]),
     )
 
 

@@ -16,7 +16,11 @@ X, Y = torch.zeros(4, 3), torch.ones(4)
 @pytest.mark.parametrize(
     "batch",
     [
-        (X, Y), [X, Y], {"x": X, "y": Y}, {"inputs": X, "labels": Y}, {"image": X, "target": Y, "id": [1, 2, 3, 4]},
+        (X, Y),
+        [X, Y],
+        {"x": X, "y": Y},
+        {"inputs": X, "labels": Y},
+        {"image": X, "target": Y, "id": [1, 2, 3, 4]},
         {"pixel_values": X, "label": Y},
     ],
 )

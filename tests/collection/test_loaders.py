@@ -72,7 +72,10 @@ ALL = list(range(50))
 @pytest.mark.parametrize(
     "options",
     [
-        {}, {"shuffle": True}, {"shuffle": True, "drop_last": True}, {"shuffle": True, "num_workers": 2},
+        {},
+        {"shuffle": True},
+        {"shuffle": True, "drop_last": True},
+        {"shuffle": True, "num_workers": 2},
         {"shuffle": True, "num_workers": 1, "persistent_workers": True},
         {"sampler": RandomSampler(ALL, generator=torch.Generator())},
         {"sampler": WeightedRandomSampler([1.0] * 50, 200)},

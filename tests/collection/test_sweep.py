@@ -151,8 +151,10 @@ def test_a_layer_without_one_row_a_sample_fails_by_itself(tmp_path):
 @pytest.mark.parametrize(
     ("values", "kept"),
     [
-        (torch.zeros(9, 2, dtype=torch.bfloat16), np.float32), (torch.zeros(9, 2, dtype=torch.float64), np.float64),
-        (torch.zeros(9, 2, dtype=torch.uint8), np.float32), (torch.zeros(9, dtype=torch.int32), np.int64),
+        (torch.zeros(9, 2, dtype=torch.bfloat16), np.float32),
+        (torch.zeros(9, 2, dtype=torch.float64), np.float64),
+        (torch.zeros(9, 2, dtype=torch.uint8), np.float32),
+        (torch.zeros(9, dtype=torch.int32), np.int64),
         (torch.zeros(9, dtype=torch.bool), np.bool_),
     ],
 )
@@ -236,8 +238,8 @@ def test_the_trainers_own_loader_and_hooks_are_not_used(tmp_path):
 
         def on_train_epoch_end(self, trainer, pl_module):
             iterate = type(data).__iter__
-            type(data).__iter__ = lambda self: setattr(Count, "iterated", Count.iterated + (self is data)) or iterate(
-                self
+            type(data).__iter__ = lambda self: (
+                setattr(Count, "iterated", Count.iterated + (self is data)) or iterate(self)
             )
             try:
                 sweep(trainer, pl_module, select_layers(pl_module, None))

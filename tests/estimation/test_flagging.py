@@ -24,8 +24,20 @@ from mi_callback.estimation.records import MutualInformation
 
 NULL = np.linspace(-0.05, 0.05, 100)
 GOOD = MutualInformation(
-    mi=1.0, raw=1.0, null=NULL, null_mean=0.0, null_std=0.03, p_value=1 / 101, stderr=0.04, unit="bits", k=3,
-    n_samples=1000, estimator="ksg", space="scores", intrinsic_dim=2.0, half=0.98,
+    mi=1.0,
+    raw=1.0,
+    null=NULL,
+    null_mean=0.0,
+    null_std=0.03,
+    p_value=1 / 101,
+    stderr=0.04,
+    unit="bits",
+    k=3,
+    n_samples=1000,
+    estimator="ksg",
+    space="scores",
+    intrinsic_dim=2.0,
+    half=0.98,
 )
 
 
@@ -94,8 +106,18 @@ def test_below_usable():
     assert flags_from_bound(GOOD, 0.2, 0.05) == ()
 
 
-@pytest.mark.parametrize(("d", "sigma", "flagged"), [(4, 0.3, False), (8, 1.0, False), (16, 1.0, False),
-                                                     (4, 0.1, True), (16, 0.5, True), (8, 0.5, True), (32, 1.0, True)])
+@pytest.mark.parametrize(
+    ("d", "sigma", "flagged"),
+    [
+        (4, 0.3, False),
+        (8, 1.0, False),
+        (16, 1.0, False),
+        (4, 0.1, True),
+        (16, 0.5, True),
+        (8, 0.5, True),
+        (32, 1.0, True),
+    ],
+)
 def test_mixture_is_flagged_only_where_it_errs(d, sigma, flagged):
     s = np.random.default_rng(0).standard_normal((4000, d))
     terms = mixture_information(s, sigma)
@@ -149,4 +171,9 @@ def test_every_flag_says_what_to_do():
         assert len(flag.value) > 40
         assert flag.value.endswith(".")
     assert {flag for flag in Flag if not flag.is_doubt} == {
-        Flag.CONSTANT, Flag.SINGLETONS, Flag.FEW_PER_CLASS, Flag.DEAD_UNITS, Flag.WITHIN_NULL}
+        Flag.CONSTANT,
+        Flag.SINGLETONS,
+        Flag.FEW_PER_CLASS,
+        Flag.DEAD_UNITS,
+        Flag.WITHIN_NULL,
+    }

@@ -54,7 +54,8 @@ def test_equals_the_plain_sum_over_all_samples():
 def test_large_offsets_do_not_matter(offset):
     s = np.random.default_rng(0).standard_normal((500, 2))
     assert mixture_information(s + offset, 0.1).local.mean() == pytest.approx(
-        mixture_information(s, 0.1).local.mean(), abs=1e-6)
+        mixture_information(s, 0.1).local.mean(), abs=1e-6
+    )
 
 
 def test_large_spread_over_noise_is_done_in_double_precision():

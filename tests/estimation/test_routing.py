@@ -57,7 +57,9 @@ def test_measurement_noise_is_mixture_with_bounds_and_witnesses():
     assert e.flags == ()
     assert e.p_value is None
     assert [w.name for w in reading.witnesses] == [
-        "mixture, sigma = 0.5", "mixture, sigma = 0.5, half the samples", "mixture, sigma = 1",
+        "mixture, sigma = 0.5",
+        "mixture, sigma = 0.5, half the samples",
+        "mixture, sigma = 1",
         "ksg of T + sigma Z, sigma = 0.5",
     ]
     ksg = reading.witnesses[-1].value

@@ -21,9 +21,7 @@ def draw(kind, n, rng):
 def test_standard_error_is_the_scatter_over_fresh_samples(kind, space):
     """Evidence: 60 data sets. Their scatter is known to a tenth, the mean error bar to a thirtieth or so."""
     rng = np.random.default_rng(0)
-    results = [
-        mutual_information(*draw(kind, 400, rng), space=space, unit="nats", n_permutations=0) for _ in range(60)
-    ]
+    results = [mutual_information(*draw(kind, 400, rng), space=space, unit="nats", n_permutations=0) for _ in range(60)]
     scatter = np.std([r.raw for r in results], ddof=1)
     assert np.mean([r.stderr for r in results]) == pytest.approx(scatter, rel=0.3)
 

@@ -23,9 +23,20 @@ def estimate(
     space: str = "scores",
 ) -> MutualInformation:
     return MutualInformation(
-        mi=mi, raw=mi + 0.02 if raw is None else raw, null=np.array([0.0, 0.04]), null_mean=0.02, null_std=null_std,
-        p_value=p_value, stderr=stderr, unit=unit, k=3, n_samples=350, estimator=estimator, space=space,
-        intrinsic_dim=1.5, flags=flags,
+        mi=mi,
+        raw=mi + 0.02 if raw is None else raw,
+        null=np.array([0.0, 0.04]),
+        null_mean=0.02,
+        null_std=null_std,
+        p_value=p_value,
+        stderr=stderr,
+        unit=unit,
+        k=3,
+        n_samples=350,
+        estimator=estimator,
+        space=space,
+        intrinsic_dim=1.5,
+        flags=flags,
     )
 
 

@@ -63,9 +63,7 @@ def report(browser, tmp_path):
     pytest.importorskip("plotly")
     history = a_history(3, range(0, 50, 10))
     history.set_ceiling("I(X;Y)", 3.2, 0.1)
-    history.append(
-        epoch=20, step=1, layer="net.1", quantity="target", estimate=estimate(2.5, flags=(Flag.DUPLICATES,))
-    )
+    history.append(epoch=20, step=1, layer="net.1", quantity="target", estimate=estimate(2.5, flags=(Flag.DUPLICATES,)))
     browser.get_log("performance")
     browser.get(write_report(history, tmp_path / "report.html").as_uri())
     wait_for(lambda: browser.find_elements("css selector", ".slider-grip-rect"))

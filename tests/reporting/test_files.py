@@ -15,7 +15,10 @@ def history():
     """One with everything that a file has to carry: flags, failures, no p-value, ceilings, metrics, odd names."""
     made = a_history()
     made.append(
-        epoch=50, step=400, layer='a,"b"\n', quantity="target",
+        epoch=50,
+        step=400,
+        layer='a,"b"\n',
+        quantity="target",
         estimate=estimate(-0.1, p_value=None, flags=(Flag.DUPLICATES, Flag.WITHIN_NULL)),
     )
     made.append(epoch=50, step=400, layer="output", quantity="input", estimate=FAILED)

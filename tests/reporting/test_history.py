@@ -19,17 +19,53 @@ def add(history, epoch, layer="a", quantity="target", **fields):
 def test_a_row_has_the_documented_keys_in_order_and_plain_values():
     history = History()
     history.append(
-        epoch=np.int64(3), step=np.int64(30), layer="net.1", quantity="target",
+        epoch=np.int64(3),
+        step=np.int64(30),
+        layer="net.1",
+        quantity="target",
         estimate=estimate(np.float64(1.5), flags=(Flag.CONSTANT, Flag.DUPLICATES)),
     )
     (row,) = history.to_rows()
-    assert tuple(row) == ROW_KEYS == (
-        "epoch", "step", "layer", "quantity", "mi", "raw", "null_mean", "null_std", "p_value", "stderr", "unit",
-        "estimator", "space", "intrinsic_dim", "n_samples", "flags",
+    assert (
+        tuple(row)
+        == ROW_KEYS
+        == (
+            "epoch",
+            "step",
+            "layer",
+            "quantity",
+            "mi",
+            "raw",
+            "null_mean",
+            "null_std",
+            "p_value",
+            "stderr",
+            "unit",
+            "estimator",
+            "space",
+            "intrinsic_dim",
+            "n_samples",
+            "flags",
+        )
     )
     assert row["flags"] == ["constant", "duplicates"]
     assert [type(value) for value in row.values()] == [
-        int, int, str, str, float, float, float, float, float, float, str, str, str, float, int, list,
+        int,
+        int,
+        str,
+        str,
+        float,
+        float,
+        float,
+        float,
+        float,
+        float,
+        str,
+        str,
+        str,
+        float,
+        int,
+        list,
     ]
 
 

@@ -72,7 +72,9 @@ def test_tensorboard(tmp_path):
     layout = layout_pb2.Layout.FromString(written.tensor_proto.string_val[0])
     assert [category.title for category in layout.category] == ["mutual information", "significance"]
     assert [list(chart.multiline.tag) for chart in layout.category[0].chart] == [
-        ["mi_target/.*"], ["mi_usable/.*"], ["mi_input/.*"],
+        ["mi_target/.*"],
+        ["mi_usable/.*"],
+        ["mi_input/.*"],
     ]
     assert [chart.title for chart in layout.category[1].chart] == ["mi_target p-value", "mi_input p-value"]
 
@@ -85,9 +87,7 @@ def test_csv(tmp_path):
     assert [float(row["mi_target/output"]) for row in rows] == pytest.approx(values(monitor))
     assert [int(row["step"]) for row in rows] == STEPS
     found = sorted(path.name for path in (Path(logger.log_dir) / "figures").iterdir())
-    assert found == [
-        f"mi_{name}_step_{step:08d}.png" for name in ("curves", "information_plane") for step in STEPS
-    ]
+    assert found == [f"mi_{name}_step_{step:08d}.png" for name in ("curves", "information_plane") for step in STEPS]
     for name in found:
         assert_is_figure(Path(logger.log_dir) / "figures" / name)
 

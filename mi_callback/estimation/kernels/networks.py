@@ -124,9 +124,7 @@ def gradient(parameters, sizes, projects, starts, x, indicators, values, spare, 
 
 
 @compiled
-def descend(
-    parameters, sizes, projects, starts, x, indicators, moments, order, batch, done, total, step, decay
-):
+def descend(parameters, sizes, projects, starts, x, indicators, moments, order, batch, done, total, step, decay):
     """One epoch of Adam (Kingma & Ba 2015, arXiv:1412.6980), in steps that fall along a half cosine to zero.
 
     Args:

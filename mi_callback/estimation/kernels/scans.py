@@ -106,9 +106,28 @@ def _complete_on_line(x, metric, i, scratch, line, samples, position, best, appr
 
 @compiled
 def scan_scalar(
-    indices, distances, lengths, radii, atoms, first, x, metric, block, slack,
-    positions, samples, line, line_atoms, psi, k, rows, scratch, local, sums, beyond,
-):  # fmt: skip
+    indices,
+    distances,
+    lengths,
+    radii,
+    atoms,
+    first,
+    x,
+    metric,
+    block,
+    slack,
+    positions,
+    samples,
+    line,
+    line_atoms,
+    psi,
+    k,
+    rows,
+    scratch,
+    local,
+    sums,
+    beyond,
+):
     """KSG against values on a line, walking outwards from the target's place on it.
 
     The sides take turns by stretches, which costs fewer wrong guesses of the processor than merging them would.
@@ -190,9 +209,23 @@ def scan_scalar(
 
 @compiled
 def scan_labels(
-    indices, distances, lengths, radii, atoms, first,
-    labels, members, starts, psi, k, start, stop, local, sums, beyond,
-):  # fmt: skip
+    indices,
+    distances,
+    lengths,
+    radii,
+    atoms,
+    first,
+    labels,
+    members,
+    starts,
+    psi,
+    k,
+    start,
+    stop,
+    local,
+    sums,
+    beyond,
+):
     """Ross (2014) against class labels.
 
     Rows that may reach beyond the table are left: infinity is written to ``beyond``, see ``complete_labels``.
@@ -238,9 +271,7 @@ def scan_labels(
 
 
 @compiled
-def complete_labels(
-    rows, atoms, first, x, metric, block, slack, labels, members, starts, psi, k, local, sums, beyond
-):  # fmt: skip
+def complete_labels(rows, atoms, first, x, metric, block, slack, labels, members, starts, psi, k, local, sums, beyond):
     """Add the rows that ``scan_labels`` left, by visiting the members of the class.
 
     Args:
@@ -280,10 +311,36 @@ def complete_labels(
 
 @compiled
 def scan_table(
-    indices, distances, lengths, radii, atoms, first, x, metric, block, slack,
-    y_indices, y_distances, y_lengths, y_radii, y_atoms, y_first, y, y_metric,
-    ratio, partners, inverses, psi, k, rows, scratch, local, sums, beyond, x_counts,
-):  # fmt: skip
+    indices,
+    distances,
+    lengths,
+    radii,
+    atoms,
+    first,
+    x,
+    metric,
+    block,
+    slack,
+    y_indices,
+    y_distances,
+    y_lengths,
+    y_radii,
+    y_atoms,
+    y_first,
+    y,
+    y_metric,
+    ratio,
+    partners,
+    inverses,
+    psi,
+    k,
+    rows,
+    scratch,
+    local,
+    sums,
+    beyond,
+    x_counts,
+):
     """KSG by intersecting each row with the permuted partner's row of the target's table.
 
     Args:

@@ -83,7 +83,7 @@ def _sort_keys(keys, size, spare, counts):
 @compiled
 def select_neighbors(
     block, rows, x, slack, metric, probe, rank, indices, distances, lengths, radii, farthest, atoms, first
-):  # fmt: skip
+):
     """Pick, recompute and sort the nearest neighbours of a block of rows.
 
     A first guess at a row's radius comes from its probed distances, so that one pass gathers the candidates. Where the

@@ -89,8 +89,13 @@ def fit_candidates(half: FittingHalf) -> list[Candidate]:
         space = _canonical(half, half.n_fit, name, expand)
         if space is not None:
             candidates.append(
-                Candidate(space, lambda name=name, expand=expand, space=space: (  # type: ignore[misc]
-                    _canonical(half, len(half.x), name, expand) or space)))  # fmt: skip
+                Candidate(
+                    space,
+                    lambda name=name, expand=expand, space=space: (  # type: ignore[misc]
+                        _canonical(half, len(half.x), name, expand) or space
+                    ),
+                )
+            )
     if half.n_classes <= _MOST_CLASSES:
         candidates += _by_networks(half, related=bool(candidates))
     return candidates
@@ -146,9 +151,7 @@ def _by_networks(half: FittingHalf, *, related: bool) -> Iterator[Candidate]:
             return Space("supervised: index", append(lambda x: x @ directions, half.x), map_y)
 
         def posterior(network: SliceNetwork) -> Space:
-            return Space(
-                "supervised: index posterior", append(lambda x: network.log_odds(whitening(x)), half.x), map_y
-            )
+            return Space("supervised: index posterior", append(lambda x: network.log_odds(whitening(x)), half.x), map_y)
 
         yield Candidate(index(network), lambda: index(side.refined(network)))
         yield Candidate(posterior(network), lambda: posterior(side.refined(network)))
@@ -162,9 +165,16 @@ def _full_network(half: FittingHalf, target: CodedTarget, map_y: Features | None
     """A network on the scores themselves: for curved relations, that no few directions hold."""
     n = half.n_fit
     network = fit_network(
-        half.x[:n], target.indicators[:n], (half.x[n:], target.indicators[n:]), target.groups, ordered=target.ordered,
-        hidden=_HIDDEN, decay=_DECAY, rival=rival, seed=half.seed,
-    )  # fmt: skip
+        half.x[:n],
+        target.indicators[:n],
+        (half.x[n:], target.indicators[n:]),
+        target.groups,
+        ordered=target.ordered,
+        hidden=_HIDDEN,
+        decay=_DECAY,
+        rival=rival,
+        seed=half.seed,
+    )
 
     def space(network: SliceNetwork) -> Space:
         return Space("supervised: network", append(network.log_odds, half.x), map_y)

@@ -71,9 +71,7 @@ def _first_moments(x: Array, functions: Array, shuffled: NDArray[np.intp], signi
     f = _decorrelated(functions)
     u, values, _ = np.linalg.svd((x.T @ f / len(x)).astype(np.float64), full_matrices=False)
     chance = np.linalg.svd((x.T @ f[shuffled] / len(x)).astype(np.float64), compute_uv=False)[0]
-    return [
-        (float(np.sqrt(v**2 - chance**2)), u[:, i]) for i, v in enumerate(values) if v > significant * chance
-    ]
+    return [(float(np.sqrt(v**2 - chance**2)), u[:, i]) for i, v in enumerate(values) if v > significant * chance]
 
 
 def leading_functions(x: Array, functions: Array) -> Array:

@@ -142,6 +142,10 @@ def _read(
         half += share * subsamples.half
     names = list(dict.fromkeys(c.space.name if c.space else "scores" for c in choices))
     return FittedReading(
-        space=" and ".join(names), local=_local(choices, readings, n), null=null, stderr=math.sqrt(variance),
-        half=half, n_completed=sum(reading.n_completed for reading in readings),
-    )  # fmt: skip
+        space=" and ".join(names),
+        local=_local(choices, readings, n),
+        null=null,
+        stderr=math.sqrt(variance),
+        half=half,
+        n_completed=sum(reading.n_completed for reading in readings),
+    )

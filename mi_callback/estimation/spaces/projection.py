@@ -101,9 +101,15 @@ class ProjectedSide:
     def _behind(self, directions: Array) -> SliceNetwork:
         n, t = self.n_fit, self.target
         network = fit_network(
-            self.whitened[:n], t.indicators[:n], self.held_out, t.groups, ordered=t.ordered, hidden=_HIDDEN,
-            directions=directions, seed=self.seed,
-        )  # fmt: skip
+            self.whitened[:n],
+            t.indicators[:n],
+            self.held_out,
+            t.groups,
+            ordered=t.ordered,
+            hidden=_HIDDEN,
+            directions=directions,
+            seed=self.seed,
+        )
         return network.pruned(self.whitened[:n], *self.held_out)
 
     def refined(self, network: SliceNetwork) -> SliceNetwork:

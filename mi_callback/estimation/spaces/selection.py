@@ -89,9 +89,7 @@ def _beats(values: NDArray[np.float64], best: NDArray[np.float64]) -> bool:
     return bool(ahead.mean() > ahead.std() / math.sqrt(len(ahead)))
 
 
-def _compare(
-    space: Space | None, x: Array, y: NDArray[Any], k: int, metric: Metric
-) -> NDArray[np.float64]:
+def _compare(space: Space | None, x: Array, y: NDArray[Any], k: int, metric: Metric) -> NDArray[np.float64]:
     return read_directly(*_mapped(space, x, y), k, metric)
 
 
@@ -108,9 +106,7 @@ def _split(classes: NDArray[np.integer], rng: np.random.Generator) -> tuple[NDAr
     return rng.permutation(by_class[::2]), rng.permutation(by_class[1::2])
 
 
-def prepare(
-    space: Space | None, x: Array, y: NDArray[Any], *, k: int, metric: Metric
-) -> tuple[NeighborTable, Target]:
+def prepare(space: Space | None, x: Array, y: NDArray[Any], *, k: int, metric: Metric) -> tuple[NeighborTable, Target]:
     """Neighbours of x and the structure of y in a space, on the balanced scale; the scores themselves if it is None."""
     n = len(x)
     mapped_x, mapped_y = _mapped(space, x, y)

@@ -58,8 +58,7 @@ def fit_network(
     weights[-1] *= np.float32(0.1)
     parameters = np.concatenate([part.ravel() for part in (*weights, *biases)])
     start = SliceNetwork(parameters, tuple(sizes), groups, ordered, directions is not None)
-    return _train(start, x, indicators, rng, epochs=_EPOCHS, step=1.0, decay=decay, held_out=held_out,
-                  rival=rival)
+    return _train(start, x, indicators, rng, epochs=_EPOCHS, step=1.0, decay=decay, held_out=held_out, rival=rival)
 
 
 def refine(network: SliceNetwork, x: Array, indicators: Array, *, decay: float = 0.01, seed: int = 0) -> SliceNetwork:
@@ -91,9 +90,7 @@ def _train(
     best, least, best_epoch = parameters, np.inf, 0
     for epoch in range(epochs):
         done = epoch * (n // batch)
-        kernels.descend(
-            parameters, *form, x, indicators, moments, rng.permutation(n), batch, done, total, step, decay
-        )
+        kernels.descend(parameters, *form, x, indicators, moments, rng.permutation(n), batch, done, total, step, decay)
         if held_out is None:
             continue
         loss = kernels.log_loss(parameters, *form, others, held_out[1], room)

@@ -91,9 +91,7 @@ def canonical_pairs(x: Array, y: Array, rng: np.random.Generator) -> CanonicalPa
     kept = r > _SIGNIFICANT * chance
     shrunk = np.clip((r[kept] - chance) / (1 - chance), 0, 0.9999)
     weights = shrunk / np.sqrt(1 - shrunk**2)
-    return CanonicalPairs(
-        (u[:, kept] * weights).astype(np.float32), (vt[kept].T * weights).astype(np.float32), weights
-    )
+    return CanonicalPairs((u[:, kept] * weights).astype(np.float32), (vt[kept].T * weights).astype(np.float32), weights)
 
 
 def _principal_basis(centred: Array, seed: int) -> Array:

@@ -147,9 +147,12 @@ def test_every_candidate_is_one_to_one():
     candidates = fit_candidates(FittingHalf(zx, zy, 0, 450, 0))
     names = {candidate.space.name for candidate in candidates}
     assert names == {
-        "supervised: canonical", "supervised: radial", "supervised: index", "supervised: index posterior",
+        "supervised: canonical",
+        "supervised: radial",
+        "supervised: index",
+        "supervised: index posterior",
         "supervised: network",
-    }  # fmt: skip
+    }
     for candidate in candidates:
         space = candidate.refit()
         assert space.preserves_information

@@ -166,8 +166,9 @@ def audited(results: Sequence[Measured], layers: Sequence[str]) -> list[Measured
     """
     marked = set()
     for quantity in ("target", "input"):
-        estimates = {r.layer: r.estimate for r in results
-                     if r.quantity == quantity and r.estimate.estimator != "mixture"}
+        estimates = {
+            r.layer: r.estimate for r in results if r.quantity == quantity and r.estimate.estimator != "mixture"
+        }
         marked |= {(violation.layer, quantity) for violation in audit_chain(layers, estimates)}
     return [
         replace(r, estimate=with_flags(r.estimate, Flag.DATA_PROCESSING)) if (r.layer, r.quantity) in marked else r
@@ -183,10 +184,13 @@ def noisy_layers(first: Collected, second: Collected) -> frozenset[str]:
     if first.inputs is None or second.inputs is None or not _same(first.inputs, second.inputs):
         return frozenset()
     return frozenset(
-        label for label, values in first.layers.items()
-        if label in second.layers and values.shape == second.layers[label].shape
-        and not np.allclose(values, second.layers[label], rtol=1e-4, atol=1e-4 * (float(np.std(values)) or 1.0),
-                            equal_nan=True)
+        label
+        for label, values in first.layers.items()
+        if label in second.layers
+        and values.shape == second.layers[label].shape
+        and not np.allclose(
+            values, second.layers[label], rtol=1e-4, atol=1e-4 * (float(np.std(values)) or 1.0), equal_nan=True
+        )
     )
 
 
@@ -199,8 +203,18 @@ def no_estimate(estimator: Estimator, n_samples: int) -> MutualInformation:
     """The record of an estimate that failed: NaN, so that curves show the gap."""
     p_value = math.nan if estimator.n_permutations else None
     return MutualInformation(
-        mi=math.nan, raw=math.nan, null=np.empty(0), null_mean=math.nan, null_std=math.nan, p_value=p_value,
-        stderr=math.nan, unit=estimator.unit, k=estimator.k, n_samples=n_samples, estimator="none", space="none",
+        mi=math.nan,
+        raw=math.nan,
+        null=np.empty(0),
+        null_mean=math.nan,
+        null_std=math.nan,
+        p_value=p_value,
+        stderr=math.nan,
+        unit=estimator.unit,
+        k=estimator.k,
+        n_samples=n_samples,
+        estimator="none",
+        space="none",
         intrinsic_dim=math.nan,
     )
 

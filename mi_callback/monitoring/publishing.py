@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from mi_callback.measuring import Measured
+from mi_callback.monitoring.measuring import Measured
 from mi_callback.reporting.history import History
 
 if TYPE_CHECKING:
@@ -38,9 +38,14 @@ def log_scalars(
     several = trainer.world_size > 1  # all have the same values: the largest is the value, and a mean might round
     for name, value in values.items():
         pl_module.log(
-            name, float(value), on_step=False, on_epoch=True, batch_size=1, sync_dist=several,
+            name,
+            float(value),
+            on_step=False,
+            on_epoch=True,
+            batch_size=1,
+            sync_dist=several,
             reduce_fx="max" if several else "mean",
-        )  # fmt: skip
+        )
 
 
 def draw(trainer: Trainer, history: History, step: int) -> list[tuple[str, Exception]]:
@@ -76,6 +81,7 @@ def losses(trainer: Trainer) -> dict[str, float]:
     """The losses that training and validation have logged, by name."""
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "loss" in name.lower()}
     return {
-        name: value for name, value in metrics.items()
+        name: value
+        for name, value in metrics.items()
         if not name.endswith("_step") and name.removesuffix("_epoch") not in metrics.keys() - {name}
-    }  # fmt: skip
+    }

@@ -44,7 +44,8 @@ def noise_levels(noise_std: Any) -> tuple[float, ...]:
     known = all(isinstance(s, int | float) and not isinstance(s, bool) and 0 < s < math.inf for s in levels)
     if not known or len(set(levels)) < len(levels) or (noise_std is not None and not levels):
         raise _refusal(
-            "noise_std", noise_std,
+            "noise_std",
+            noise_std,
             "a positive number in the units of the activations, a list of different ones, or None",
         )
     return tuple(float(s) for s in levels)
@@ -55,6 +56,4 @@ def _is_int(value: Any) -> bool:
 
 
 def _refusal(name: str, value: Any, expected: str) -> MisconfigurationException:
-    return MisconfigurationException(
-        f"`MutualInformationMonitor({name}={value!r})` is not valid. Expected {expected}."
-    )
+    return MisconfigurationException(f"`MutualInformationMonitor({name}={value!r})` is not valid. Expected {expected}.")

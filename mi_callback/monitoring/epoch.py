@@ -18,10 +18,10 @@ from mi_callback.collection import (
     select_layers,
     sweep,
 )
-from mi_callback.cost import Cost
-from mi_callback.faults import Faults
-from mi_callback.measuring import Measured, Measurer, audited, has_metric, no_estimate, noisy_layers
-from mi_callback.progress import progress_bar
+from mi_callback.monitoring.cost import Cost
+from mi_callback.monitoring.faults import Faults
+from mi_callback.monitoring.measuring import Measured, Measurer, audited, has_metric, no_estimate, noisy_layers
+from mi_callback.monitoring.progress import progress_bar
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -172,11 +172,20 @@ class EpochMeasurer:
         on_batch: Callable[[int, int | None], None] | None = None,
     ) -> Collected:
         return sweep(
-            trainer, pl_module, self._chosen, batch_fn=self._batch_fn, max_samples=self._max_samples, seed=self._seed,
-            with_targets="target" in self._measurer.quantities, max_batches=max_batches, noise_seed=noise_seed,
-            active_dropout=self._active_dropout, on_batch=on_batch, rank=self.processes.rank,
+            trainer,
+            pl_module,
+            self._chosen,
+            batch_fn=self._batch_fn,
+            max_samples=self._max_samples,
+            seed=self._seed,
+            with_targets="target" in self._measurer.quantities,
+            max_batches=max_batches,
+            noise_seed=noise_seed,
+            active_dropout=self._active_dropout,
+            on_batch=on_batch,
+            rank=self.processes.rank,
             world_size=self.processes.size,
-        )  # fmt: skip
+        )
 
     def _estimate(
         self, trainer: Trainer, collected: Collected
@@ -191,9 +200,14 @@ class EpochMeasurer:
         for doing, failed in zip(("estimating", "estimating the limits"), errors, strict=True):
             if failed is not None:
                 self._faults.add(doing, failed)
-        order = {label: i for i, label in enumerate(dict.fromkeys(
-            label for labels in _transposed(self.processes.share(list(collected.layers))) for label in labels
-        ))}  # fmt: skip
+        order = {
+            label: i
+            for i, label in enumerate(
+                dict.fromkeys(
+                    label for labels in _transposed(self.processes.share(list(collected.layers))) for label in labels
+                )
+            )
+        }
         found = [result for part in self.processes.share(mine or []) for result in part]
         found.sort(key=lambda result: order.get(result.layer, len(order)))
         return audited(found, list(order)), self.processes.share(ceilings or {})[0]
@@ -202,9 +216,13 @@ class EpochMeasurer:
         n_total = len(collected.layers) * len(self._measurer.quantities)
         with progress_bar(trainer, "Mutual information, estimates") as advance:
             done = iter(range(n_total))
-            return list(self._measurer.measure(
-                collected, lambda layer, quantity: advance(next(done, n_total), n_total), stochastic=self._stochastic
-            ))  # fmt: skip
+            return list(
+                self._measurer.measure(
+                    collected,
+                    lambda layer, quantity: advance(next(done, n_total), n_total),
+                    stochastic=self._stochastic,
+                )
+            )
 
     @staticmethod
     def _attempt(task: Callable[[], Any]) -> tuple[Any, Exception | None]:
