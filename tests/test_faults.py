@@ -195,7 +195,7 @@ def test_a_fault_at_every_epoch_is_told_once(tmp_path, monkeypatch):
 
 
 def test_one_layer_out_of_memory_leaves_the_others(tmp_path, monkeypatch):
-    from mi_callback.collection.recorder import Rows
+    from mi_callback.collection.storage import Rows
 
     write = Rows.write
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -15,58 +14,11 @@ from mi_callback.collection.batches import describe, first_tensor, rows_of
 from mi_callback.collection.errors import CollectionError
 from mi_callback.collection.layers import Layer
 from mi_callback.collection.reduction import WIDTH_LIMIT, SparseProjection
+from mi_callback.collection.storage import Rows, Storage
 
-__all__ = ["Recorder", "Rows"]
+__all__ = ["Recorder"]
 
 _MAX_CALLS = 16  # a module that fires more often in one forward pass is the cell of a loop, not a layer
-
-
-class Rows:
-    """An (n, d) array that is filled from the top, batch by batch."""
-
-    def __init__(self, capacity: int | None) -> None:
-        self._capacity = capacity
-        self._array: NDArray[Any] | None = None
-        self._tensor: Tensor | None = None  # the same memory, as torch sees it
-
-    def write(self, start: int, rows: Tensor | NDArray[Any]) -> None:
-        """Copy ``rows`` of shape (b, d) to row ``start`` and on; on a device, this is the move to the host."""
-        stop = start + rows.shape[0]
-        if self._array is None:
-            self._array = np.empty((max(self._capacity or 0, stop), rows.shape[1]), dtype=_kept_as(rows))
-        array = self._array
-        if rows.shape[1] != array.shape[1]:
-            raise CollectionError(
-                f"expected {array.shape[1]} features a sample as in the batches before, got {rows.shape[1]}. Inputs "
-                "of varying length need a layer after pooling, or padding to one length."
-            )
-        if stop > len(array):  # the length was not known: grow by half, so that copying stays linear
-            more = max(stop - len(array), len(array) // 2)
-            array = self._array = np.concatenate([array, np.empty((more, array.shape[1]), dtype=array.dtype)])
-            self._tensor = None
-        if isinstance(rows, Tensor):
-            if self._tensor is None:
-                self._tensor = torch.from_numpy(array)
-            self._tensor[start:stop].copy_(rows)
-        else:
-            if rows.dtype.kind in "US" and rows.dtype.itemsize > array.dtype.itemsize:
-                array = self._array = array.astype(rows.dtype)  # longer strings than so far
-            array[start:stop] = rows
-
-    def finish(self, n: int) -> NDArray[Any] | None:
-        """The first ``n`` rows; None if nothing was written."""
-        return None if self._array is None else self._array[:n]
-
-
-def _kept_as(rows: Tensor | NDArray[Any]) -> np.dtype[Any]:
-    """The type in which rows are kept: as they are where numpy has it, half precisions as float32."""
-    if isinstance(rows, np.ndarray):
-        return rows.dtype
-    if rows.dtype == torch.float64:
-        return np.dtype(np.float64)
-    if rows.is_floating_point() or rows.dtype == torch.uint8:  # bytes are pixel values, not labels
-        return np.dtype(np.float32)
-    return np.dtype(np.bool_ if rows.dtype == torch.bool else np.int64)
 
 
 class Recorder:
@@ -79,8 +31,9 @@ class Recorder:
         reductions: label to what was done, for the layers that were reduced.
     """
 
-    def __init__(self, layers: Sequence[Layer], capacity: int | None) -> None:
+    def __init__(self, layers: Sequence[Layer], storage: Storage, capacity: int | None) -> None:
         self._layers = layers
+        self._storage = storage
         self._capacity = capacity
         self._rows: dict[int, list[Rows]] = {}
         self._errors: dict[int, Exception] = {}
@@ -167,7 +120,7 @@ class Recorder:
             if call == len(parts):
                 if self._start:
                     raise CollectionError("fired more often than in the batches before.")
-                parts.append(Rows(self._capacity))
+                parts.append(Rows(self._storage, self._capacity))
             parts[call].write(self._start, rows)
         except (CollectionError, MemoryError) as error:
             self._errors[i] = error

@@ -22,7 +22,8 @@ from mi_callback.collection.errors import CollectionError
 from mi_callback.collection.isolation import frozen, seeded
 from mi_callback.collection.layers import Layer
 from mi_callback.collection.loaders import fresh_source
-from mi_callback.collection.recorder import Recorder, Rows
+from mi_callback.collection.recorder import Recorder
+from mi_callback.collection.storage import Rows, Storage
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -100,8 +101,9 @@ def sweep(
     drawn = (seed if noise_seed is None else noise_seed) + rank
     with frozen(trainer, pl_module, active_dropout=active_dropout), seeded(drawn):
         source = fresh_source(trainer, max_samples=max_samples, seed=seed, rank=rank, world_size=world_size)
-        inputs, targets = Rows(source.n_samples), Rows(source.n_samples)
-        recorder = Recorder(layers, source.n_samples)
+        storage = Storage()
+        inputs, targets = Rows(storage, source.n_samples), Rows(storage, source.n_samples)
+        recorder = Recorder(layers, storage, source.n_samples)
         n = 0
         with recorder.attached():
             for i, batch in enumerate(source.batches, start=1):

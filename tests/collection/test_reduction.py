@@ -5,6 +5,7 @@ from torch import nn
 
 from mi_callback.collection.layers import Layer
 from mi_callback.collection.recorder import Recorder
+from mi_callback.collection.storage import Storage
 from mi_callback.collection.reduction import KEPT_WIDTH, SparseProjection
 
 
@@ -45,7 +46,7 @@ def test_what_cannot_be_reduced_is_refused():
 
 def test_a_layer_too_wide_to_keep_is_reduced_while_it_is_recorded():
     layer = nn.Flatten()
-    recorder = Recorder([Layer("conv", layer, "conv")], capacity=12)
+    recorder = Recorder([Layer("conv", layer, "conv")], Storage(), capacity=12)
     maps = torch.randn(12, 8, 32, 32, generator=torch.Generator().manual_seed(0))
     with recorder.attached():
         for start in (0, 8):
