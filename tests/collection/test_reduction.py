@@ -5,8 +5,8 @@ from torch import nn
 
 from mi_callback.collection.layers import Layer
 from mi_callback.collection.recorder import Recorder
-from mi_callback.collection.storage import Storage
 from mi_callback.collection.reduction import KEPT_WIDTH, SparseProjection
+from mi_callback.collection.storage import Storage
 
 
 def test_distances_are_kept_up_to_a_few_per_cent():
