@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mi_callback.estimation import kernels
-from mi_callback.estimation.parallel import run_in_threads
+from mi_callback.estimation.parallel import in_own_thread, run_in_threads
 
 __all__ = ["Metric", "NeighborTable", "balance_rank", "default_width", "typical", "width_for_classes"]
 
@@ -297,8 +297,12 @@ class NeighborTable:
             return block, np.append(np.zeros(len(rows)), 1e-6).astype(np.float32)
         single = self.single
         chosen = single[rows]
-        faiss.omp_set_num_threads(1)  # of this thread of ours alone
-        faiss.pairwise_L2sqr(d, len(rows), faiss.swig_ptr(chosen), n, faiss.swig_ptr(single), faiss.swig_ptr(block))
+
+        def multiply() -> None:
+            faiss.omp_set_num_threads(1)
+            faiss.pairwise_L2sqr(d, len(rows), faiss.swig_ptr(chosen), n, faiss.swig_ptr(single), faiss.swig_ptr(block))
+
+        in_own_thread(multiply)
         # Rounding of |a|^2 + |b|^2 - 2ab, relative to |a|^2 + |a - b|^2; largest where all features agree.
         unit = 1e-5 * max(1.0, math.sqrt(d) / 16)
         return block, np.append(unit * np.einsum("ij,ij->i", chosen, chosen), unit).astype(np.float32)
