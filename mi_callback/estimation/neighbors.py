@@ -263,8 +263,10 @@ class NeighborTable:
     def _exact_distances(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """Distances (Euclidean: squared) of some rows to all samples, by differences, so that nothing cancels."""
         with np.errstate(over="ignore"):
-            measure = "sqeuclidean" if self.metric == "euclidean" else "chebyshev"
-            return cdist(self.values[rows], self.values, measure).astype(np.float32)
+            distances = cdist(self.values[rows], self.values, self.metric).astype(np.float32)
+            if self.metric == "euclidean":
+                distances *= distances  # once rounded, as the kernels' own: radii at a tie do not depend on the way
+            return distances
 
     def distances_to_all(self, rows: NDArray[np.integer]) -> kernels.Block:
         """Approximate distances (Euclidean: squared) of some rows to all samples, and bounds on their error.

@@ -1,7 +1,4 @@
-"""Making neighbour tables: choosing and sorting neighbours, filtering rows, counting beyond them.
-
-Choosing by ``np.argpartition`` SELECTION_RATIO
-"""
+"""Making neighbour tables: choosing and sorting neighbours, filtering rows, counting beyond them."""
 
 from __future__ import annotations
 
