@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mi_callback.estimation.direct import read_directly
 from mi_callback.estimation.estimators import read_table
 from mi_callback.estimation.neighbors import Metric, NeighborTable, balance_rank, default_width, width_for_classes
 from mi_callback.estimation.parallel import run_side_by_side
@@ -90,7 +89,7 @@ def _beats(values: NDArray[np.float64], best: NDArray[np.float64]) -> bool:
 
 
 def _compare(space: Space | None, x: Array, y: NDArray[Any], k: int, metric: Metric) -> NDArray[np.float64]:
-    return read_directly(*_mapped(space, x, y), k, metric)
+    return read_table(*prepare(space, x, y, k=k, metric=metric), k).local
 
 
 def _mapped(space: Space | None, x: Array, y: NDArray[Any]) -> tuple[Array, NDArray[Any]]:
