@@ -7,12 +7,14 @@ inputs, and fall short of it by about (number of distinct rows - 1) / 2n nats wh
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Groups", "binned", "entropy", "group_rows", "is_enumerable", "plugin_information"]
 
+_HASHED = 2**22  # values hashed at once: 32 MB
 _UNSEEN = 0.05  # largest share of rows that occur once where counting rows is taken to show the distribution
 
 
@@ -44,17 +46,31 @@ def group_rows(values: ArrayLike) -> Groups:
     rows = rows.reshape(len(rows), -1)
     if rows.dtype.kind not in "biuf":
         rows = np.unique(rows, return_inverse=True)[1].reshape(rows.shape)
+    d = rows.shape[1]
+    multipliers = np.random.default_rng(0).integers(1, 2**63, size=d, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    parts = [slice(start, start + max(1, _HASHED // d)) for start in range(0, len(rows), max(1, _HASHED // d))]
+    hashes = np.empty(len(rows), np.uint64)
+    for part in parts:  # a part at a time: no copy of all in eight bytes
+        words = _words(rows[part])
+        mixed = words ^ (words >> np.uint64(32))  # doubles differ in their high bits, products keep the low ones
+        mixed *= multipliers
+        mixed ^= mixed >> np.uint64(29)
+        hashes[part] = mixed.sum(axis=1, dtype=np.uint64)
+    _, first, inverse, counts = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
+    if not all(np.array_equal(_words(rows[first[inverse[part]]]), _words(rows[part])) for part in parts):
+        _, first, inverse, counts = np.unique(
+            _words(rows), axis=0, return_index=True, return_inverse=True, return_counts=True
+        )
+    return Groups(first, inverse.reshape(-1), counts)
+
+
+def _words(rows: NDArray[Any]) -> NDArray[np.uint64]:
+    """Numbers as eight bytes each, equal where the numbers are."""
     if rows.dtype.kind == "f":
         rows = rows.astype(np.float64) + 0.0  # -0.0 + 0.0 is 0.0: the two zeros are one value
-    words = np.ascontiguousarray(rows.astype(np.int64) if rows.dtype.kind != "f" else rows).view(np.uint64)
-    multipliers = np.random.default_rng(0).integers(1, 2**63, size=words.shape[1], dtype=np.uint64) * np.uint64(2)
-    mixed = words ^ (words >> np.uint64(32))  # doubles differ in their high bits, products keep the low ones
-    mixed = mixed * (multipliers + np.uint64(1))
-    hashes = (mixed ^ (mixed >> np.uint64(29))).sum(axis=1, dtype=np.uint64)
-    _, first, inverse, counts = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
-    if not np.array_equal(words[first][inverse], words):
-        _, first, inverse, counts = np.unique(words, axis=0, return_index=True, return_inverse=True, return_counts=True)
-    return Groups(first, inverse.reshape(-1), counts)
+    else:
+        rows = rows.astype(np.int64)
+    return np.ascontiguousarray(rows).view(np.uint64)
 
 
 def entropy(values: ArrayLike) -> NDArray[np.float64]:

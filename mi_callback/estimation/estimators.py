@@ -17,16 +17,15 @@ from numpy.typing import NDArray
 from scipy.special import digamma
 
 from mi_callback.estimation import kernels
-from mi_callback.estimation.neighbors import NeighborTable
+from mi_callback.estimation.neighbors import NeighborTable, rows_per_task
 from mi_callback.estimation.parallel import run_in_threads
-from mi_callback.estimation.permutation import Permutations
+from mi_callback.estimation.permutation import BLOCK, Permutations
 from mi_callback.estimation.targets import LabelTarget, ScalarTarget, Target
 
 __all__ = ["Reading", "digamma_table", "read_table"]
 
-_BATCH = 101  # permutations at once, the identity among them
-_BATCH_ENTRIES = 2**23  # entries of an array of permutations at once: bounds memory
-_CHUNK = 128  # rows a task; also the grouping of sums, so that they do not depend on the number of threads
+_BATCH = 1 + 13 * BLOCK  # permutations at once, the identity among them
+_BATCH_ENTRIES = 2**27  # entries of an array of permutations at once: 512 MB; a row's distances are needed once a batch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +33,7 @@ class Reading:
     """What a table and a target say, in nats.
 
     Attributes:
-        local: shape (n,): the terms whose mean is the estimate.
+        local: shape (R,): the terms whose mean is the estimate, one for each row of the table.
         null: shape (P,): estimates under the permutations.
         n_completed: rows that reached beyond a table and were completed exactly.
     """
@@ -53,97 +52,150 @@ def read_table(table: NeighborTable, target: Target, k: int, permutations: Permu
     """Estimate the mutual information of a table's samples and a target.
 
     Args:
-        table: neighbours of n samples.
+        table: neighbours of R of n samples, all of them or evaluation points.
         target: what goes with each; under a permutation p sample i is paired with ``target[p[i]]``. Every class of a
-            LabelTarget has two members at least.
+            LabelTarget has two members at least; a table has rows for the same samples as ``table``.
         k: number of neighbours, less than n.
-        permutations: P permutations of the n samples.
+        permutations: P permutations of the n samples; if there are evaluation points, of them among themselves.
     """
-    n = table.n_samples
+    n, n_rows = table.n_samples, table.n_rows
     psi = digamma_table(n)
-    local = np.empty(n)
+    local = np.empty(n_rows)
+    permutations = permutations or Permutations(n, 0, 0)
+    size = _batch_size(n)
+    rows_a_task = rows_per_task(n)
     totals: list[NDArray[np.float64]] = []
     completed = 0
-    for batch in _batches(n, permutations):
-        read = _reader(table, target, k, psi, batch)
+    for start in range(0, 1 + len(permutations), size):
+        stop = min(start + size, 1 + len(permutations))
+        several = isinstance(target, NeighborTable)
         out = kernels.Output(
-            local=np.empty(n) if totals else local,
-            sums=np.zeros((-(-n // _CHUNK), len(batch))),
-            completed=np.empty(batch.T.shape, np.float32),
-            x_counts=np.zeros(batch.T.shape if isinstance(target, NeighborTable) else (1, 1), np.int32),
+            local=np.empty(n_rows) if totals else local,
+            sums=np.zeros((-(-n_rows // rows_a_task), stop - start)),
+            completed=np.empty((n_rows, stop - start), np.float32),
+            x_counts=np.zeros((n_rows, stop - start) if several else (1, 1), np.int32),
         )
-        run_in_threads(partial(read, out), n, _CHUNK)
+        read, pairing = _reader(table, target, k, psi, permutations, start, stop)
+        run_in_threads(partial(read, out), n_rows, rows_a_task)
         total = out.sums.sum(axis=0)
         completed += int(np.count_nonzero(out.completed >= 0))
-        if isinstance(target, NeighborTable):
+        if isinstance(target, NeighborTable) and isinstance(pairing, kernels.Partners):
             # Rows that reached beyond the target's table: one pass counts the targets within all of them.
             rows, which = np.nonzero(out.x_counts)
-            nearer = target.count_nearer(batch[which, rows], out.completed[rows, which], _ratio(table, target))
+            nearer = target.count_nearer(pairing.rows[rows, which], out.completed[rows, which], _ratio(table, target))
             terms = psi[k] - psi[out.x_counts[rows, which]] - psi[nearer + 1]
-            total += np.bincount(which, weights=terms, minlength=len(batch))
+            total += np.bincount(which, weights=terms, minlength=stop - start)
             out.local[rows[which == 0]] = terms[which == 0]
         totals.append(total)
     constant = digamma(n)
-    return Reading(local + constant, np.concatenate(totals)[1:] / n + constant, completed)
+    return Reading(local + constant, np.concatenate(totals)[1:] / n_rows + constant, completed)
 
 
-def _batches(n: int, permutations: Permutations | None) -> Iterator[NDArray[np.int32]]:
-    """The identity and then the permutations, a batch at a time."""
-    identity = np.arange(n, dtype=np.int32)[None]
-    total = len(permutations) if permutations is not None else 0
-    size = max(2, min(_BATCH, _BATCH_ENTRIES // n))
-    stop = min(size - 1, total)
-    yield identity if permutations is None else np.concatenate([identity, permutations.batch(0, stop)])
-    while permutations is not None and stop < total:
-        start, stop = stop, min(stop + size, total)
-        yield permutations.batch(start, stop)
+def _batch_size(n: int) -> int:
+    """Permutations at once: the identity and whole blocks."""
+    return min(_BATCH, 1 + BLOCK * max(1, (_BATCH_ENTRIES // n - 1) // BLOCK))
+
+
+_Pairing = kernels.Line | kernels.Classes | kernels.Partners
+_Read = Callable[[kernels.Output, int, int], None]
 
 
 def _reader(
-    table: NeighborTable, target: Target, k: int, psi: NDArray[np.float64], batch: NDArray[np.int32]
-) -> Callable[[kernels.Output, int, int], None]:
-    """The function that reads rows start to stop against a kind of target, permuted by a batch of shape (P, n)."""
+    table: NeighborTable,
+    target: Target,
+    k: int,
+    psi: NDArray[np.float64],
+    permutations: Permutations,
+    start: int,
+    stop: int,
+) -> tuple[_Read, _Pairing]:
+    """The function that reads some rows against a kind of target, under permutations start to stop, and their pairs."""
     side = table.arrays
-    if isinstance(target, LabelTarget):
-        labels = target.codes[batch]
-        members = np.argsort(labels, axis=1, kind="stable").astype(np.int32)
-        classes = kernels.Classes(labels, members, np.concatenate([[0], np.cumsum(target.sizes)]))
+    rows_a_task = rows_per_task(table.n_samples)
 
-        def read_labels(out: kernels.Output, start: int, stop: int) -> None:
-            kernels.scan_labels(side, classes, psi, k, start, stop, _of_chunk(out, start))
-            rows = start + np.flatnonzero((out.completed[start:stop] >= 0).any(axis=1))
+    def of_task(out: kernels.Output, first: int) -> kernels.Output:
+        """What a kernel writes: the sums of a task are its own, so that they do not depend on the threads."""
+        return out._replace(sums=out.sums[first // rows_a_task])
+
+    if isinstance(target, LabelTarget):
+        classes = _classes(target, permutations, start, stop)
+
+        def read_labels(out: kernels.Output, first: int, last: int) -> None:
+            kernels.scan_labels(side, classes, psi, k, first, last, of_task(out, first))
+            rows = first + np.flatnonzero((out.completed[first:last] >= 0).any(axis=1))
             if len(rows):  # seldom: rare classes, and samples among those of another class
                 block = table.distances_to_all(rows)
-                kernels.complete_labels(side, classes, psi, k, block, _of_chunk(out, start))
+                kernels.complete_labels(side, classes, psi, k, block, of_task(out, first))
 
-        return read_labels
+        return read_labels, classes
     if isinstance(target, ScalarTarget):
-        positions = target.positions[batch]
-        line = kernels.Line(
-            values=target.values[target.order] * _ratio(table, target),
-            copies=target.copies,
-            positions=np.ascontiguousarray(positions.T),
-            samples=_inverted(positions),
-        )
+        line = _line(table, target, permutations, start, stop)
 
-        def read_scalar(out: kernels.Output, start: int, stop: int) -> None:
-            for block in _passes(table, out, start, stop):
-                kernels.scan_scalar(side, line, psi, k, block, _of_chunk(out, start))
+        def read_scalar(out: kernels.Output, first: int, last: int) -> None:
+            for block in _passes(table, out, first, last):
+                kernels.scan_scalar(side, line, psi, k, block, of_task(out, first))
 
-        return read_scalar
-    other = target.arrays
-    partners = kernels.Partners(np.ascontiguousarray(batch.T), _inverted(batch), np.float32(_ratio(table, target)))
+        return read_scalar, line
+    other, partners = target.arrays, _partners(table, target, permutations, start, stop)
 
-    def read_table_target(out: kernels.Output, start: int, stop: int) -> None:
-        for block in _passes(table, out, start, stop):
-            kernels.scan_table(side, other, partners, psi, k, block, _of_chunk(out, start))
+    def read_table_target(out: kernels.Output, first: int, last: int) -> None:
+        for block in _passes(table, out, first, last):
+            kernels.scan_table(side, other, partners, psi, k, block, of_task(out, first))
 
-    return read_table_target
+    return read_table_target, partners
 
 
-def _of_chunk(out: kernels.Output, start: int) -> kernels.Output:
-    """What a kernel writes: the sums of a chunk are its own."""
-    return out._replace(sums=out.sums[start // _CHUNK])
+def _for_blocks(
+    permutations: Permutations, start: int, stop: int, use: Callable[[int, int, NDArray[np.int32]], None]
+) -> None:
+    """Call ``use(first, last, permutations first to last)`` for blocks of permutations, numbered from ``start``."""
+    run_in_threads(
+        lambda first, last: use(first, last, permutations.batch(start + first, start + last)), stop - start, BLOCK
+    )
+
+
+def _classes(target: LabelTarget, permutations: Permutations, start: int, stop: int) -> kernels.Classes:
+    n = target.n_samples
+    labels, members = np.empty((stop - start, n), np.int32), np.empty((stop - start, n), np.int32)
+    in_order = np.argsort(target.codes, kind="stable")
+
+    def pair(first: int, last: int, batch: NDArray[np.int32]) -> None:
+        np.take(target.codes, batch, out=labels[first:last])
+        members[first:last] = _inverted(batch)[:, in_order]
+
+    _for_blocks(permutations, start, stop, pair)
+    return kernels.Classes(labels, members, np.concatenate([[0], np.cumsum(target.sizes)]))
+
+
+def _line(
+    table: NeighborTable, target: ScalarTarget, permutations: Permutations, start: int, stop: int
+) -> kernels.Line:
+    positions = np.empty((table.n_rows, stop - start), np.int32)
+    samples = np.empty((stop - start, table.n_samples), np.int32)
+
+    def pair(first: int, last: int, batch: NDArray[np.int32]) -> None:
+        positions[:, first:last] = target.positions[batch[:, table.samples]].T
+        samples[first:last] = _inverted(batch)[:, target.order]
+
+    _for_blocks(permutations, start, stop, pair)
+    return kernels.Line(target.values[target.order] * _ratio(table, target), target.copies, positions, samples)
+
+
+def _partners(
+    table: NeighborTable, target: NeighborTable, permutations: Permutations, start: int, stop: int
+) -> kernels.Partners:
+    assert np.array_equal(table.samples, target.samples)
+    rows = np.empty((table.n_rows, stop - start), np.int32)
+    samples = np.empty((stop - start, table.n_samples), np.int32)
+    row_of = np.empty(table.n_samples, np.int32)
+    row_of[table.samples] = np.arange(table.n_rows, dtype=np.int32)
+
+    def pair(first: int, last: int, batch: NDArray[np.int32]) -> None:
+        rows[:, first:last] = row_of[batch[:, table.samples]].T
+        samples[first:last] = _inverted(batch)
+
+    _for_blocks(permutations, start, stop, pair)
+    return kernels.Partners(rows, samples, np.float32(_ratio(table, target)))
 
 
 def _passes(table: NeighborTable, out: kernels.Output, start: int, stop: int) -> Iterator[kernels.Block]:

@@ -12,15 +12,30 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from mi_callback.estimation import kernels
+from mi_callback.estimation.entropy import group_rows
 from mi_callback.estimation.parallel import in_own_thread, run_in_threads
 
-__all__ = ["Metric", "NeighborTable", "balance_rank", "default_width", "typical", "width_for_classes"]
+__all__ = [
+    "LARGE",
+    "Metric",
+    "NeighborTable",
+    "balance_rank",
+    "default_width",
+    "rows_per_task",
+    "typical",
+    "width_for_classes",
+]
 
 Metric = Literal["euclidean", "chebyshev"]
 
-_CHUNK = 128  # rows a task: their distances to all samples are held at once, in each thread
+LARGE = 2**24
+"""Values, n times d, beyond which float32 ones stay as they are: 60,000 images would take 380 MB more in float64."""
+
+_ROWS, _DISTANCES = 128, 2**25  # rows a task, and their distances to all samples, which each thread holds at once
+_TILE = 8_192  # samples a matrix product: they stay in the cache while their norms and products are taken
 _FEW_FEATURES = 4  # up to here differences are as quick as a matrix product, and exact
-_PROBES = 256  # distances looked at to guess a row's radius
+_PROBES, _SAMPLES_A_PROBE = 256, 512  # distances looked at to guess a row's radius: so many at least, one in so many
+_MOST_FOR_MEDIAN = 2**16  # samples that a coordinate's middle is told from: it only keeps the values small
 
 
 def balance_rank(n_samples: int, k: int) -> int:
@@ -44,6 +59,11 @@ def width_for_classes(sizes: NDArray[np.integer], k: int) -> int:
     return max(64, math.ceil((k + 5 * math.sqrt(k) + 4) / share))
 
 
+def rows_per_task(n_samples: int) -> int:
+    """Rows that a task takes: 128 up to 262,144 samples, then fewer, so that their distances keep to 128 MB."""
+    return max(8, min(_ROWS, _DISTANCES // n_samples))
+
+
 def typical(distances: NDArray[np.float64]) -> float:
     """Median of distances; where more than half are zero the mean of the others, and 1 where all are."""
     median = float(np.median(distances)) if distances.size else 0.0
@@ -55,28 +75,30 @@ def typical(distances: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NeighborTable:
-    """Sorted nearest neighbours of n samples; m columns.
+    """Sorted nearest neighbours among n samples of each of R samples, the rows: all of them, or evaluation points.
 
     Attributes:
         values: shape (n, d), centred and scaled by a power of two; distances are taken between them. In float64, for
-            features on unlike scales and for clusters far apart.
+            features on unlike scales and for clusters far apart; large arrays of float32 stay as they are.
         single: shape (n, d), the values in float32, for matrix products.
         metric: "euclidean" or "chebyshev".
-        indices: shape (n, m): neighbours of each sample in order of distance, itself left out. Unsigned, which spares
+        samples: shape (R,), ascending: the sample of each row.
+        indices: shape (R, m): neighbours of each sample in order of distance, itself left out. Unsigned, which spares
             the kernels a test for negative places.
-        distances: shape (n, m), float32, ascending.
-        lengths: shape (n,): entries of a row in use.
-        radii: shape (n,): every sample strictly nearer than this is listed.
-        farthest: shape (n,): no sample is farther than this.
-        copies: shape (n,): number of samples that coincide with each, itself included.
+        distances: shape (R, m), float32, ascending.
+        lengths: shape (R,): entries of a row in use.
+        radii: shape (R,): every sample strictly nearer than this is listed.
+        farthest: shape (R,): no sample is farther than this.
+        copies: shape (R,): number of samples that coincide with each, itself included.
         leaders: shape (n,): the first of the samples that coincide with each.
         unit: distance that counts as 1 beside other tables; off the balanced scale, 1 in the values as given. Distances
             are not divided by it: rounded once, they equal what the kernels compute for pairs that are not listed.
     """
 
-    values: NDArray[np.float64]
+    values: NDArray[np.floating]
     single: NDArray[np.float32]
     metric: Metric
+    samples: NDArray[np.int64]
     indices: NDArray[np.uint32]
     distances: NDArray[np.float32]
     lengths: NDArray[np.int32]
@@ -88,37 +110,48 @@ class NeighborTable:
 
     @classmethod
     def build(
-        cls, values: NDArray[np.floating], width: int, metric: Metric = "euclidean", *, unit_rank: int | None = None
+        cls,
+        values: NDArray[np.floating],
+        width: int,
+        metric: Metric = "euclidean",
+        *,
+        unit_rank: int | None = None,
+        points: NDArray[np.integer] | None = None,
     ) -> NeighborTable:
-        """Find the nearest neighbours of every sample.
+        """Find nearest neighbours.
 
         Args:
             values: shape (n, d), finite.
             width: number of neighbours m to list, at most n - 1.
             metric: "euclidean" or "chebyshev".
             unit_rank: take the typical distance to the neighbour of this rank for unit (the balanced scale).
+            points: shape (R,), ascending: the samples whose neighbours are wanted; None for all.
         """
         n, d = values.shape
         width = min(width, n - 1)
+        samples = np.arange(n) if points is None else np.asarray(points, dtype=np.int64)
+        if values.dtype != np.float32 or values.size <= LARGE:
+            values = np.asarray(values, dtype=np.float64)
         # Medians keep the bulk of heavy-tailed features near zero, where floats are dense.
-        values = np.asarray(values, dtype=np.float64)
-        centred = np.ascontiguousarray(values - np.median(values, axis=0))
+        middle = np.median(values[:: max(1, n // _MOST_FOR_MEDIAN)], axis=0)
+        centred = np.ascontiguousarray(values - middle)
         # A power of two near the typical magnitude loses no digit, and keeps squares within the range of floats.
         scale = float(2.0 ** -np.round(np.log2(typical(np.abs(centred[:: max(1, n // 1024)])))))
-        centred *= scale
+        centred *= centred.dtype.type(scale)
         with np.errstate(over="ignore"):  # an outlier beyond all floats is infinitely far
-            single = centred.astype(np.float32)
+            single = centred.astype(np.float32, copy=False)
         table = cls(
             values=centred,
             single=single,
             metric=metric,
-            indices=np.empty((n, width), np.uint32),
-            distances=np.empty((n, width), np.float32),
-            lengths=np.empty(n, np.int32),
-            radii=np.empty(n, np.float32),
-            farthest=np.empty(n, np.float32),
-            copies=np.empty(n, np.int32),
-            leaders=np.empty(n, np.int32),
+            samples=samples,
+            indices=np.empty((len(samples), width), np.uint32),
+            distances=np.empty((len(samples), width), np.float32),
+            lengths=np.empty(len(samples), np.int32),
+            radii=np.empty(len(samples), np.float32),
+            farthest=np.empty(len(samples), np.float32),
+            copies=np.empty(len(samples), np.int32),
+            leaders=np.arange(n, dtype=np.int32),
         )
         if d == 1:
             table._fill_from_line()
@@ -129,7 +162,17 @@ class NeighborTable:
     @property
     def n_samples(self) -> int:
         """Number of samples n."""
-        return len(self.lengths)
+        return len(self.values)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows R."""
+        return len(self.samples)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every sample has a row."""
+        return self.n_rows == self.n_samples
 
     @property
     def metric_code(self) -> int:
@@ -142,6 +185,7 @@ class NeighborTable:
         return kernels.Table(
             values=self.values,
             leaders=self.leaders,
+            samples=self.samples,
             metric=self.metric_code,
             indices=self.indices,
             distances=self.distances,
@@ -152,36 +196,40 @@ class NeighborTable:
         )
 
     def restricted(
-        self, rows: NDArray[np.integer], width: int | None = None, unit_rank: int | None = None
+        self, part: NDArray[np.integer], width: int | None = None, unit_rank: int | None = None
     ) -> NeighborTable:
-        """The table of a subset of the samples: the same rows, filtered. No search.
+        """The table of a subset of the samples: the same rows, as far as they are in it, filtered. No search.
 
         Args:
-            rows: shape (r,), samples, none twice.
+            part: shape (r,), samples in ascending order.
             width: neighbours to keep, all if None.
             unit_rank: take the typical distance to the neighbour of this rank for unit; if None the unit stays.
         """
-        local = np.full(self.n_samples, -1, np.int32)
-        local[rows] = np.arange(len(rows), dtype=np.int32)
+        place = np.full(self.n_samples, -1, np.int32)
+        place[part] = np.arange(len(part), dtype=np.int32)
+        rows = part if self.is_complete else np.flatnonzero(place[self.samples] >= 0)
+        samples = place[self.samples[rows]].astype(np.int64)
         _, leader, group, sizes = np.unique(
-            self.leaders[rows], return_index=True, return_inverse=True, return_counts=True
+            self.leaders[part], return_index=True, return_inverse=True, return_counts=True
         )
-        shape = (len(rows), min(width or self.indices.shape[1], len(rows) - 1))
+        shape = (len(rows), min(width or self.indices.shape[1], len(part) - 1))
+        values = self.values[part]
         table = replace(
             self,
-            values=self.values[rows],
-            single=self.single[rows],
+            values=values,
+            single=values if values.dtype == np.float32 else self.single[part],
+            samples=samples,
             indices=np.empty(shape, np.uint32),
             distances=np.empty(shape, np.float32),
             lengths=np.empty(len(rows), np.int32),
             radii=np.empty(len(rows), np.float32),
             farthest=self.farthest[rows],
-            copies=sizes[group].astype(np.int32),
+            copies=sizes[group][samples].astype(np.int32),
             leaders=leader[group].astype(np.int32),
         )
-        whole, part = self.arrays, table.arrays
+        whole, filtered = self.arrays, table.arrays
         run_in_threads(
-            lambda start, stop: kernels.restrict_rows(whole, rows, local, start, stop, part), len(rows), _CHUNK
+            lambda start, stop: kernels.restrict_rows(whole, rows, place, start, stop, filtered), len(rows), _ROWS
         )
         return table if unit_rank is None else replace(table, unit=table._typical_distance(unit_rank))
 
@@ -191,7 +239,7 @@ class NeighborTable:
         """Number of samples strictly nearer than a radius, from the distances to all samples.
 
         Args:
-            rows: shape (r,), samples.
+            rows: shape (r,), rows.
             epsilon: shape (r,), a radius above zero for each.
             ratio: unit of this table over the unit of the radii.
         """
@@ -201,7 +249,8 @@ class NeighborTable:
         wanted = np.flatnonzero(~everyone)
         if len(wanted):
             # Coincident samples share their distances: one row serves all. Sort by row, then by radius, as one number.
-            sources = self.leaders[rows[wanted]]
+            _, first, group = np.unique(self.leaders[self.samples], return_index=True, return_inverse=True)
+            sources = first[group][rows[wanted]]
             order = np.argsort((sources.astype(np.int64) << 32) | epsilon[wanted].view(np.int32))
             starts = np.flatnonzero(np.diff(sources[order], prepend=-1))
             distinct = sources[order[starts]]
@@ -215,7 +264,7 @@ class NeighborTable:
                 block = self.distances_to_all(distinct[start:stop])
                 kernels.count_nearer(table, block, single, starts[start : stop + 1], sorted_epsilon, found)
 
-            run_in_threads(count, len(distinct), _CHUNK)
+            run_in_threads(count, len(distinct), rows_per_task(self.n_samples))
             counts[wanted[order]] = found
         return counts
 
@@ -224,8 +273,8 @@ class NeighborTable:
         return typical(column[np.isfinite(column)].astype(np.float64))  # filtered rows can be shorter
 
     def _fill_from_blocks(self) -> None:
-        n, width = self.indices.shape
-        probes = min(n, _PROBES)
+        n, width = self.n_samples, self.indices.shape[1]
+        probes = min(n, max(_PROBES, n // _SAMPLES_A_PROBE))
         probe = np.linspace(0, n - 1, probes).astype(np.int64)
         expected = (width + 1) * probes / n
         rank = math.ceil(expected + 1.5 * math.sqrt(expected))
@@ -239,7 +288,7 @@ class NeighborTable:
             # Where the squared distances have lost too much to cancellation, or overflowed, they are computed afresh.
             lost = np.flatnonzero(~(block.slack[:-1] <= np.float32(0.01) * limits))
             if len(lost):
-                block.distances[lost] = self._exact_distances(block.rows[lost])
+                block.distances[lost] = self._exact_distances(self.samples[block.rows[lost]], slice(None))
                 block.slack[lost] = 0
                 probed[lost] = np.sort(block.distances[np.ix_(lost, probe)], axis=1)
             kernels.select_neighbors(block, probed, rank, table)
@@ -247,23 +296,29 @@ class NeighborTable:
             farthest += block.slack[:-1] + block.slack[-1] * farthest
             self.farthest[start:stop] = np.sqrt(farthest) if self.metric == "euclidean" else farthest
 
-        run_in_threads(select, n, _CHUNK)
+        run_in_threads(select, self.n_rows, rows_per_task(n))
+        if not self.is_complete and (self.copies > 1).any():  # samples without a row may coincide, too
+            groups = group_rows(self.values)
+            self.leaders[:] = groups.first[groups.inverse]
 
     def _fill_from_line(self) -> None:
         order, table = np.argsort(self.values[:, 0], kind="stable"), self.arrays
+        places = np.empty(self.n_samples, np.int64)
+        places[order] = np.arange(self.n_samples)
+        places = places[self.samples]
         run_in_threads(
-            lambda start, stop: kernels.sorted_line_neighbors(table, order, start, stop), self.n_samples, _CHUNK
+            lambda start, stop: kernels.sorted_line_neighbors(table, order, places, start, stop), self.n_rows, _ROWS
         )
         _, leader, group, sizes = np.unique(
             self.values[:, 0], return_index=True, return_inverse=True, return_counts=True
         )
-        self.copies[:] = sizes[group]
+        self.copies[:] = sizes[group][self.samples]
         self.leaders[:] = leader[group]
 
-    def _exact_distances(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Distances (Euclidean: squared) of some rows to all samples, by differences, so that nothing cancels."""
+    def _exact_distances(self, samples: NDArray[np.integer], others: slice) -> NDArray[np.float32]:
+        """Distances (Euclidean: squared) of some samples to others, by differences, so that nothing cancels."""
         with np.errstate(over="ignore"):
-            distances = cdist(self.values[rows], self.values, self.metric).astype(np.float32)
+            distances = cdist(self.values[samples], self.values[others], self.metric).astype(np.float32)
             if self.metric == "euclidean":
                 distances *= distances  # once rounded, as the kernels' own: radii at a tie do not depend on the way
             return distances
@@ -274,19 +329,33 @@ class NeighborTable:
         Called in worker threads, each with a matrix product of its own: that spares them waiting for one another.
 
         Args:
-            rows: shape (B,), samples.
+            rows: shape (B,), rows of the table.
         """
         n, d = self.values.shape
-        if self.metric == "chebyshev" or d <= _FEW_FEATURES:
-            slack = np.append(np.zeros(len(rows)), 1e-6).astype(np.float32)
-            return kernels.Block(rows, self._exact_distances(rows), slack)
+        samples = self.samples[rows]
         block = np.empty((len(rows), n), np.float32)
+        tiles = [slice(start, min(start + _TILE, n)) for start in range(0, n, _TILE)]
+        if self.metric == "chebyshev" or d <= _FEW_FEATURES:
+            for tile in tiles:
+                block[:, tile] = self._exact_distances(samples, tile)
+            return kernels.Block(rows, block, np.append(np.zeros(len(rows)), 1e-6).astype(np.float32))
         single = self.single
-        chosen = single[rows]
+        chosen = single[samples]
 
         def multiply() -> None:
             faiss.omp_set_num_threads(1)
-            faiss.pairwise_L2sqr(d, len(rows), faiss.swig_ptr(chosen), n, faiss.swig_ptr(single), faiss.swig_ptr(block))
+            for tile in tiles:  # written in place: each row of a product stands n values behind the one before
+                faiss.pairwise_L2sqr(
+                    d,
+                    len(rows),
+                    faiss.swig_ptr(chosen),
+                    tile.stop - tile.start,
+                    faiss.swig_ptr(single[tile]),
+                    faiss.swig_ptr(block[0, tile]),
+                    d,
+                    d,
+                    n,
+                )
 
         in_own_thread(multiply)
         # Rounding of |a|^2 + |b|^2 - 2ab, relative to |a|^2 + |a - b|^2; largest where all features agree.

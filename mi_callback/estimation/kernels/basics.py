@@ -91,8 +91,9 @@ INF = np.float32(np.inf)
 class Table(NamedTuple):
     """A neighbour table: rows of m neighbours, among n samples. See ``NeighborTable``."""
 
-    values: NDArray[np.float64]  # (n, d)
+    values: NDArray[np.floating]  # (n, d)
     leaders: NDArray[np.int32]  # (n,) the first of the samples that coincide with each
+    samples: NDArray[np.int64]  # (rows,) the sample that each row belongs to
     metric: int  # EUCLIDEAN or CHEBYSHEV
     indices: NDArray[np.uint32]  # (rows, m)
     distances: NDArray[np.float32]  # (rows, m)
@@ -105,7 +106,7 @@ class Table(NamedTuple):
 class Block(NamedTuple):
     """Rows at hand, with approximate distances to all samples, or without."""
 
-    rows: NDArray[np.int64]  # (B,)
+    rows: NDArray[np.int64]  # (B,) rows of the table
     distances: NDArray[np.float32]  # (B, n), Euclidean: squared; (0, 0) if they were not computed
     slack: NDArray[np.float32]  # (B + 1,) absolute bounds on their errors; last, the bound relative to the distance
 

@@ -44,7 +44,7 @@ class Line(NamedTuple):
 
     values: NDArray[np.float64]  # (n,) ascending, in the unit of the table
     copies: NDArray[np.int32]  # (n,) number of equal values at each place
-    positions: NDArray[np.int32]  # (n, P) place of each sample's permuted target
+    positions: NDArray[np.int32]  # (rows, P) place of the permuted target of each row's sample
     samples: NDArray[np.int32]  # (P, n) the sample at each place
 
 
@@ -59,7 +59,7 @@ class Classes(NamedTuple):
 class Partners(NamedTuple):
     """How samples are paired with the targets of another table."""
 
-    targets: NDArray[np.int32]  # (n, P) which target goes with a sample
+    rows: NDArray[np.int32]  # (rows, P) which row of the targets' table goes with a row
     samples: NDArray[np.int32]  # (P, n) which sample goes with a target
     ratio: np.float32  # unit of the table over unit of the targets' one: turns distances of targets into the table's
 
@@ -86,14 +86,16 @@ def _joint_labels(i, members, leaders):
 
 
 @compiled
-def _joint_table(i, targets, samples, leaders, listed_targets, copies, target_leaders):
+def _joint_table(i, target, samples, leaders, listed_targets, copies, target_leaders):
     """Number of samples that coincide with i and whose targets coincide with its target, i included.
 
     Args:
-        targets, samples: (n,) as in ``Partners``, under one permutation.
+        i: the sample.
+        target: its target.
+        samples: (n,) as in ``Partners``, under one permutation.
         leaders, target_leaders: (n,) of the two tables.
-        listed_targets: neighbours of i's target.
-        copies: number of targets that coincide with i's, itself included.
+        listed_targets: neighbours of the target.
+        copies: number of targets that coincide with it, itself included.
     """
     if copies <= listed_targets.size:  # all that coincide are listed, in front
         joint = 1
@@ -101,8 +103,8 @@ def _joint_table(i, targets, samples, leaders, listed_targets, copies, target_le
             joint += leaders[samples[listed_targets[at]]] == leaders[i]
         return joint
     joint = 0
-    for j in range(leaders.size):
-        joint += leaders[j] == leaders[i] and target_leaders[targets[j]] == target_leaders[targets[i]]
+    for other in range(leaders.size):
+        joint += leaders[samples[other]] == leaders[i] and target_leaders[other] == target_leaders[target]
     return joint
 
 
@@ -129,9 +131,10 @@ def scan_scalar(table: Table, line: Line, psi, k, block: Block, output: Output):
     listed = np.empty(n, np.float32)  # distances of the neighbours that the row at hand lists
     listed[:] = INF
     for r in range(rows.size):
-        i = rows[r]
-        length, own_radius = table.lengths[i], table.radii[i]
-        row, row_indices = table.distances[i, :length], table.indices[i, :length]
+        at_row = rows[r]
+        i = table.samples[at_row]
+        length, own_radius = table.lengths[at_row], table.radii[at_row]
+        row, row_indices = table.distances[at_row, :length], table.indices[at_row, :length]
         for c in range(row.size):
             listed[row_indices[c]] = row[c]
         if block.distances.shape[0] > 0:
@@ -139,7 +142,7 @@ def scan_scalar(table: Table, line: Line, psi, k, block: Block, output: Output):
         else:
             approximate, absolute, relative = listed, np.float32(0), np.float32(0)  # not used
         for p in range(positions.shape[1]):
-            position = np.int64(positions[i, p])
+            position = np.int64(positions[at_row, p])
             samples = places[p]
             value = values[position]
             best[:] = INF
@@ -169,10 +172,10 @@ def scan_scalar(table: Table, line: Line, psi, k, block: Block, output: Output):
                         kth = best[k - 1]
                     above += 1
                 walking |= above == end and above < n
-            completed[i, p] = -1
+            completed[at_row, p] = -1
             if kth > own_radius:
                 if block.distances.shape[0] == 0:
-                    completed[i, p] = INF
+                    completed[at_row, p] = INF
                     continue
                 limit = widened(kth, metric, absolute, relative)
                 for side in (-1, 1):  # once more outwards, for samples that the row does not list
@@ -189,10 +192,10 @@ def scan_scalar(table: Table, line: Line, psi, k, block: Block, output: Output):
                                 kth = best[k - 1]
                                 limit = widened(kth, metric, absolute, relative)
                         at += side
-                completed[i, p] = kth
+                completed[at_row, p] = kth
             if kth == 0:
                 joint = _joint_line(i, position, values, samples, leaders)
-                term = psi[joint] - psi[copies[i]] - psi[line_copies[position]]
+                term = psi[joint] - psi[copies[at_row]] - psi[line_copies[position]]
             else:
                 if kth > own_radius:
                     x_count = count_row(approximate, x, i, metric, np.float32(1), kth, absolute, relative) + 1
@@ -201,7 +204,7 @@ def scan_scalar(table: Table, line: Line, psi, k, block: Block, output: Output):
                 term = psi[k] - psi[x_count] - psi[within_line(values, position, below, above, kth)]
             sums[p] += term
             if p == 0:
-                local[i] = term
+                local[at_row] = term
         for c in range(row.size):
             listed[row_indices[c]] = INF
 
@@ -225,12 +228,13 @@ def scan_labels(table: Table, classes: Classes, psi, k, start, stop, output: Out
     for p in range(classes.labels.shape[0]):
         label, members = classes.labels[p], classes.members[p]
         total = 0.0
-        for i in range(start, stop):
+        for at_row in range(start, stop):
+            i = table.samples[at_row]
             own = label[i]
             size = starts[own + 1] - starts[own]
             wanted = min(k, size - 1)
-            length, radius = table.lengths[i], table.radii[i]
-            row, row_indices = table.distances[i, :length], table.indices[i, :length]
+            length, radius = table.lengths[at_row], table.radii[at_row]
+            row, row_indices = table.distances[at_row, :length], table.indices[at_row, :length]
             found = 0
             c = row.size
             for at in range(row.size):
@@ -239,12 +243,12 @@ def scan_labels(table: Table, classes: Classes, psi, k, start, stop, output: Out
                     c = at
                     break
             if c == row.size or row[c] > radius:
-                completed[i, p] = INF
+                completed[at_row, p] = INF
                 continue
-            completed[i, p] = -1
+            completed[at_row, p] = -1
             if row[c] == 0:
                 joint = _joint_labels(i, members[starts[own] : starts[own + 1]], leaders)
-                term = psi[joint] - psi[copies[i]] - psi[size]
+                term = psi[joint] - psi[copies[at_row]] - psi[size]
             else:
                 kth = row[c]
                 while c > 0 and row[c - 1] >= kth:
@@ -252,7 +256,7 @@ def scan_labels(table: Table, classes: Classes, psi, k, start, stop, output: Out
                 term = psi[wanted] - psi[c + 1] - psi[size]
             total += term
             if p == 0:
-                local[i] = term
+                local[at_row] = term
         output.sums[p] = total
 
 
@@ -270,9 +274,10 @@ def complete_labels(table: Table, classes: Classes, psi, k, block: Block, output
     relative = block.slack[rows.size]
     best = np.empty(k, np.float32)
     for r in range(rows.size):
-        i, approximate, absolute = rows[r], block.distances[r], block.slack[r]
+        at_row, approximate, absolute = rows[r], block.distances[r], block.slack[r]
+        i = table.samples[at_row]
         for p in range(completed.shape[1]):
-            if completed[i, p] < 0:
+            if completed[at_row, p] < 0:
                 continue
             own = classes.labels[p, i]
             own_members = classes.members[p, starts[own] : starts[own + 1]]
@@ -289,13 +294,13 @@ def complete_labels(table: Table, classes: Classes, psi, k, block: Block, output
                         limit = widened(nearest[wanted - 1], metric, absolute, relative)
             kth = nearest[wanted - 1]
             if kth == 0:
-                term = psi[_joint_labels(i, own_members, leaders)] - psi[copies[i]] - psi[own_members.size]
+                term = psi[_joint_labels(i, own_members, leaders)] - psi[copies[at_row]] - psi[own_members.size]
             else:
                 x_count = count_row(approximate, x, i, metric, np.float32(1), kth, absolute, relative) + 1
                 term = psi[wanted] - psi[x_count] - psi[own_members.size]
             output.sums[p] += term
             if p == 0:
-                output.local[i] = term
+                output.local[at_row] = term
 
 
 @compiled
@@ -313,7 +318,7 @@ def scan_table(table: Table, other: Table, partners: Partners, psi, k, block: Bl
             targets within the radius are still to be counted.
     """
     x, metric, leaders, copies = table.values, table.metric, table.leaders, table.copies
-    targets, samples, ratio = partners.targets, partners.samples, partners.ratio
+    samples, ratio = partners.samples, partners.ratio
     rows, slack = block.rows, block.slack
     local, sums, completed = output.local, output.sums, output.completed
     n = leaders.size
@@ -321,21 +326,23 @@ def scan_table(table: Table, other: Table, partners: Partners, psi, k, block: Bl
     listed = np.empty(n, np.float32)  # distances of the neighbours that the row at hand lists
     listed[:] = INF
     for r in range(rows.size):
-        i = rows[r]
-        length, own_radius = table.lengths[i], table.radii[i]
-        row, row_indices = table.distances[i, :length], table.indices[i, :length]
+        at_row = rows[r]
+        i = table.samples[at_row]
+        length, own_radius = table.lengths[at_row], table.radii[at_row]
+        row, row_indices = table.distances[at_row, :length], table.indices[at_row, :length]
         for c in range(row.size):
             listed[row_indices[c]] = row[c]
         if block.distances.shape[0] > 0:
             approximate, absolute, relative = block.distances[r], slack[r], slack[rows.size]
         else:
             approximate, absolute, relative = listed, np.float32(0), np.float32(0)  # not used
-        for p in range(targets.shape[1]):
-            target = np.int64(targets[i, p])
+        for p in range(samples.shape[0]):
+            other_at = np.int64(partners.rows[at_row, p])
+            target = other.samples[other_at]
             sample_of = samples[p]
-            other_length = other.lengths[target]
-            other_row, other_indices = other.distances[target, :other_length], other.indices[target, :other_length]
-            other_radius = other.radii[target] * ratio
+            other_length = other.lengths[other_at]
+            other_row, other_indices = other.distances[other_at, :other_length], other.indices[other_at, :other_length]
+            other_radius = other.radii[other_at] * ratio
             best[:] = INF
             kth = INF
             for at in range(other_row.size):
@@ -346,10 +353,10 @@ def scan_table(table: Table, other: Table, partners: Partners, psi, k, block: Bl
                 if radius < kth:
                     insert(best, radius)
                     kth = best[k - 1]
-            completed[i, p] = -1
+            completed[at_row, p] = -1
             if kth > own_radius or kth > other_radius:
                 if block.distances.shape[0] == 0:
-                    completed[i, p] = INF
+                    completed[at_row, p] = INF
                     continue
                 # All candidates are in the target's row and those in both rows have been taken; or the bound is started
                 # from again, and everything below it is tried.
@@ -367,10 +374,10 @@ def scan_table(table: Table, other: Table, partners: Partners, psi, k, block: Bl
                         if not approximate[j] <= limit or listed[j] != INF:
                             continue
                     else:
-                        j = at
+                        j = np.int64(sample_of[at])
                         if not approximate[j] <= limit or j == i:
                             continue
-                        dy = distance(other.values, target, other.values, np.int64(targets[j, p]), other.metric) * ratio
+                        dy = distance(other.values, target, other.values, at, other.metric) * ratio
                         if dy >= kth:
                             continue
                     radius = max(dy, distance(x, i, x, j, metric))
@@ -378,24 +385,24 @@ def scan_table(table: Table, other: Table, partners: Partners, psi, k, block: Bl
                         insert(best, radius)
                         kth = best[k - 1]
                         limit = widened(kth, metric, absolute, relative)
-                completed[i, p] = kth
+                completed[at_row, p] = kth
             if kth == 0:
                 joint = _joint_table(
-                    i, targets[:, p], sample_of, leaders, other_indices, other.copies[target], other.leaders
+                    i, target, sample_of, leaders, other_indices, other.copies[other_at], other.leaders
                 )
-                term = psi[joint] - psi[copies[i]] - psi[other.copies[target]]
+                term = psi[joint] - psi[copies[at_row]] - psi[other.copies[other_at]]
             else:
                 if kth > own_radius:
                     x_count = count_row(approximate, x, i, metric, np.float32(1), kth, absolute, relative) + 1
                 else:
                     x_count = lower_bound(row, row.size, kth) + 1
                 if kth > other_radius:
-                    output.x_counts[i, p] = x_count
+                    output.x_counts[at_row, p] = x_count
                     continue
                 y_count = lower_bound_scaled(other_row, other_row.size, ratio, kth) + 1
                 term = psi[k] - psi[x_count] - psi[y_count]
             sums[p] += term
             if p == 0:
-                local[i] = term
+                local[at_row] = term
         for c in range(row.size):
             listed[row_indices[c]] = INF

@@ -69,7 +69,8 @@ def select_neighbors(block: Block, probed: NDArray[np.float32], guess, table: Ta
     relative = block.slack[block.rows.size]
     last = probed.shape[1] - 1
     for r in range(block.rows.size):
-        i, approximate, absolute = block.rows[r], block.distances[r], block.slack[r]
+        at_row, approximate, absolute = block.rows[r], block.distances[r], block.slack[r]
+        i = table.samples[at_row]
         at = min(guess, last)
         while True:
             limit = max(probed[r, at], np.float32(0)) if at < last else INF
@@ -100,34 +101,35 @@ def select_neighbors(block: Block, probed: NDArray[np.float32], guess, table: Ta
         length = min(kept, width)
         for c in range(length):
             value_bits[0] = np.uint32(keys[c] >> np.uint64(32))
-            table.distances[i, c] = value[0]
-            table.indices[i, c] = np.uint32(keys[c] & np.uint64(0xFFFFFFFF))
-        table.distances[i, length:] = INF
-        table.lengths[i] = length
+            table.distances[at_row, c] = value[0]
+            table.indices[at_row, c] = np.uint32(keys[c] & np.uint64(0xFFFFFFFF))
+        table.distances[at_row, length:] = INF
+        table.lengths[at_row] = length
         if length == n - 1:
-            table.radii[i] = INF
+            table.radii[at_row] = INF
         elif kept > length:
-            table.radii[i] = table.distances[i, length - 1]
+            table.radii[at_row] = table.distances[at_row, length - 1]
         else:
-            table.radii[i] = radius
-        table.copies[i] = copies
+            table.radii[at_row] = radius
+        table.copies[at_row] = copies
         table.leaders[i] = leader
 
 
 @compiled
-def sorted_line_neighbors(table: Table, order, start, stop):
-    """Write the neighbour rows of samples on a line, values (n, 1), from their sorting order; places start to stop.
+def sorted_line_neighbors(table: Table, order, places, start, stop):
+    """Write the neighbour rows of samples on a line, values (n, 1), from their sorted order; rows start to stop.
 
     Args:
         table: its values are read, and its other arrays written; not ``copies`` and ``leaders``.
         order: (n,) samples in ascending order.
-        start, stop: places in that order.
+        places: (rows,) place in that order of each row's sample.
+        start, stop: rows.
     """
     x, indices, distances = table.values, table.indices, table.distances
     n = order.size
     width = indices.shape[1]
-    for position in range(start, stop):
-        i = order[position]
+    for at_row in range(start, stop):
+        i, position = table.samples[at_row], places[at_row]
         below, above = position - 1, position + 1
         length = min(width, n - 1)
         for c in range(length):
@@ -140,11 +142,11 @@ def sorted_line_neighbors(table: Table, order, start, stop):
             else:
                 j = order[above]
                 above += 1
-            indices[i, c] = j
-            distances[i, c] = np.float32(abs(x[j, 0] - x[i, 0]))
-        table.lengths[i] = length
-        table.radii[i] = INF if length == n - 1 else distances[i, length - 1]
-        table.farthest[i] = np.float32(max(x[order[n - 1], 0] - x[i, 0], x[i, 0] - x[order[0], 0]))
+            indices[at_row, c] = j
+            distances[at_row, c] = np.float32(abs(x[j, 0] - x[i, 0]))
+        table.lengths[at_row] = length
+        table.radii[at_row] = INF if length == n - 1 else distances[at_row, length - 1]
+        table.farthest[at_row] = np.float32(max(x[order[n - 1], 0] - x[i, 0], x[i, 0] - x[order[0], 0]))
 
 
 @compiled
@@ -153,9 +155,9 @@ def restrict_rows(table: Table, rows, local, start, stop, part: Table):
 
     Args:
         table: all samples.
-        rows: (r,) the subset.
+        rows: (r,) the rows of samples of the subset.
         local: (n,) place of each sample in the subset, or -1.
-        start, stop: places in the subset.
+        start, stop: places in ``rows``.
         part: the table of the subset; ``indices``, ``distances``, ``lengths`` and ``radii`` are written.
     """
     indices, distances = part.indices, part.distances
@@ -194,5 +196,5 @@ def count_nearer(table: Table, block: Block, ratio, starts, epsilon, counts):
                 counts[e] = counts[e - 1]
             else:
                 counts[e] = count_row(
-                    block.distances[r], x, rows[r], metric, ratio, epsilon[e], slack[r], slack[rows.size]
+                    block.distances[r], x, table.samples[rows[r]], metric, ratio, epsilon[e], slack[r], slack[rows.size]
                 )
