@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from mi_callback.estimation.records import MutualInformation
+from mi_callback.reporting.files import FORMAT, is_history_state, load, save
 from mi_callback.reporting.series import ROW_KEYS, Ceiling, Series, series_of
 
 if TYPE_CHECKING:
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["History", "is_history_state"]
-
-_FORMAT = "mi_callback.history/1"  # marks the state, so that it is found in a checkpoint whatever key it stands under
+__all__ = ["History"]
 
 _BOUNDED = {
     "I(X;Y)": ("target", "usable"),
@@ -206,9 +205,7 @@ class History:
         Raises:
             ValueError: if the name ends otherwise.
         """
-        from mi_callback.reporting.files import save
-
-        save(self, Path(path))
+        save(self.state_dict(), Path(path))
 
     @classmethod
     def load(cls, path: str | Path, *, monitor: str | None = None) -> History:
@@ -221,19 +218,16 @@ class History:
         Raises:
             ValueError: if the file holds no history, or several of which ``monitor`` does not name one.
         """
-        from mi_callback.reporting.files import load
-
         history = cls()
         history.load_state_dict(load(Path(path), monitor))
         return history
 
-    def plot(
-        self, kind: Literal["curves", "plane", "heat_map", "profile"] = "curves", *, ax: Axes | None = None
-    ) -> Figure | list[Artist]:
+    def plot(self, kind: str = "curves", *, ax: Axes | None = None) -> Figure | list[Artist]:
         """Draw a figure, which a notebook shows by itself.
 
         Args:
-            kind: "curves" over epochs, the information "plane", a "heat_map" of I(T;Y), or the "profile" over depth.
+            kind: "curves" over epochs, the information "plane", a "heat_map" of I(T;Y), the "profile" over depth, or
+                another name in ``mi_callback.reporting.figures.FIGURES``.
             ax: axes to draw on; None makes a figure.
 
         Returns:
@@ -242,9 +236,9 @@ class History:
         Raises:
             ValueError: if ``kind`` is none of these.
         """
-        from mi_callback.reporting import figures
+        from mi_callback.reporting.figures import plot
 
-        return figures.plot(self, kind, ax)
+        return plot(self, kind, ax)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything as dicts and lists of plain values, column by column, so that it loads with ``weights_only``."""
@@ -255,7 +249,7 @@ class History:
             name: {"value": c.value, "stderr": c.stderr, "quantities": list(c.quantities)}
             for name, c in self._ceilings.items()
         }
-        return {"format": _FORMAT, "columns": columns, "ceilings": ceilings, "metrics": self.metrics}
+        return {"format": FORMAT, "columns": columns, "ceilings": ceilings, "metrics": self.metrics}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replace the content by that of a ``state_dict``.
@@ -266,7 +260,7 @@ class History:
         if not is_history_state(state):
             found = sorted(state) if isinstance(state, Mapping) else type(state).__name__
             raise ValueError(
-                f"state: expected what History.state_dict() returns, of format {_FORMAT!r}, got {found}. Was it "
+                f"state: expected what History.state_dict() returns, of format {FORMAT!r}, got {found}. Was it "
                 "written by another version?"
             )
         self._rows, self._curves, self._layers, self._spaces = {}, {}, {}, {}
@@ -276,8 +270,3 @@ class History:
             name: Ceiling(c["value"], c["stderr"], tuple(c["quantities"])) for name, c in state["ceilings"].items()
         }
         self._metrics = {name: dict(values) for name, values in state["metrics"].items()}
-
-
-def is_history_state(state: object) -> bool:
-    """Whether ``state`` is what ``History.state_dict`` returns."""
-    return isinstance(state, Mapping) and state.get("format") == _FORMAT
