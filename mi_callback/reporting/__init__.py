@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+import importlib
 from typing import TYPE_CHECKING
 
 from mi_callback.reporting.history import History
@@ -33,7 +33,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if not name.startswith("_"):  # on first use, so that a history can be kept and read without matplotlib
-        figures = import_module("mi_callback.reporting.figures")
+        figures = importlib.import_module("mi_callback.reporting.figures")
         if name in figures.__all__:
             return getattr(figures, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

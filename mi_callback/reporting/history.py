@@ -47,6 +47,7 @@ class History:
         self._rows: dict[tuple[int, str, str], tuple[Any, ...]] = {}  # values in the order of ROW_KEYS
         # the same by quantity, layer and epoch: curves are read at every drawing, and the rows may be many
         self._curves: dict[str, dict[str, dict[int, tuple[Any, ...]]]] = {}
+        self._series: dict[str, dict[str, Series]] = {}  # read from ``_curves`` already: several figures ask for them
         self._layers: dict[str, None] = {}  # a set in the order of first measurement
         self._spaces: dict[str, dict[str, str]] = {}  # quantity to the estimators that measured it, with their spaces
         self._ceilings: dict[str, Ceiling] = {}
@@ -96,6 +97,7 @@ class History:
         epoch, _, layer, quantity, *_, estimator, space, _, _, _ = row
         self._rows[epoch, layer, quantity] = row
         self._curves.setdefault(quantity, {}).setdefault(layer, {})[epoch] = row
+        self._series.pop(quantity, None)
         self._layers[layer] = None
         if estimator != "none":  # a failed measurement
             self._spaces.setdefault(quantity, {})[estimator] = space
@@ -171,8 +173,11 @@ class History:
         Returns:
             A series for each layer in which the quantity was measured; empty if it never was.
         """
-        curves = self._curves.get(quantity, {})
-        return {layer: series_of(layer, quantity, list(rows.values())) for layer, rows in curves.items()}
+        if quantity not in self._series:
+            curves = self._curves.get(quantity, {})
+            series = {layer: series_of(layer, quantity, list(rows.values())) for layer, rows in curves.items()}
+            self._series[quantity] = series
+        return dict(self._series[quantity])
 
     def ceilings_of(self, quantity: str) -> dict[str, Ceiling]:
         """The finite upper limits that bound ``quantity``, by name."""
@@ -227,7 +232,7 @@ class History:
 
         Args:
             kind: "curves" over epochs, the information "plane", a "heat_map" of I(T;Y), the "profile" over depth, or
-                another name in ``mi_callback.reporting.figures.FIGURES``.
+                another name in ``mi_callback.reporting.figures.catalogue.FIGURES``.
             ax: axes to draw on; None makes a figure.
 
         Returns:
@@ -236,7 +241,7 @@ class History:
         Raises:
             ValueError: if ``kind`` is none of these.
         """
-        from mi_callback.reporting.figures import plot
+        from mi_callback.reporting.figures.catalogue import plot
 
         return plot(self, kind, ax)
 
@@ -263,7 +268,7 @@ class History:
                 f"state: expected what History.state_dict() returns, of format {FORMAT!r}, got {found}. Was it "
                 "written by another version?"
             )
-        self._rows, self._curves, self._layers, self._spaces = {}, {}, {}, {}
+        self._rows, self._curves, self._series, self._layers, self._spaces = {}, {}, {}, {}, {}
         for *values, flags in zip(*(state["columns"][key] for key in ROW_KEYS), strict=True):
             self._add((*values, tuple(flags)))
         self._ceilings = {

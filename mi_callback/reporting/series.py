@@ -66,7 +66,7 @@ class Ceiling:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
-    """One quantity of one layer over E epochs, in ascending order of epochs. All arrays have shape (E,).
+    """One quantity of one layer over E epochs, in ascending order. All arrays have shape (E,) and are read-only.
 
     Attributes:
         layer: name of the layer.
@@ -93,7 +93,7 @@ def series_of(layer: str, quantity: str, rows: list[tuple[Any, ...]]) -> Series:
     """The series of one layer's rows, whose values are in the order of ``ROW_KEYS``."""
     rows = sorted(rows, key=_epoch)  # a resumed run may have measured an earlier epoch late
     mi, raw, null_std, stderr = np.array([_numbers(row) for row in rows], dtype=np.float64).T
-    return Series(
+    series = Series(
         layer=layer,
         quantity=quantity,
         epochs=np.array([_epoch(row) for row in rows], dtype=np.int64),
@@ -103,6 +103,9 @@ def series_of(layer: str, quantity: str, rows: list[tuple[Any, ...]]) -> Series:
         stderr=stderr,
         flagged=np.array([not _REMARKS.issuperset(row[-1]) for row in rows]),
     )
+    for values in (series.epochs, series.mi, series.raw, series.null_std, series.stderr, series.flagged):
+        values.setflags(write=False)  # all who ask share them
+    return series
 
 
 def drawable_ceilings(ceilings: Mapping[str, Ceiling], values: Iterable[float]) -> dict[str, Ceiling]:
