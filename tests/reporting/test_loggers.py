@@ -87,7 +87,7 @@ def test_csv(tmp_path):
     assert [float(row["mi_target/output"]) for row in rows] == pytest.approx(values(monitor))
     assert [int(row["step"]) for row in rows] == STEPS
     found = sorted(path.name for path in (Path(logger.log_dir) / "figures").iterdir())
-    assert found == [f"mi_{name}_step_{step:08d}.png" for name in ("curves", "depth", "information_plane") for step in STEPS]
+    assert found == [f"{tag.replace('/', '_')}_step_{step:08d}.png" for tag in TAGS for step in STEPS]
     for name in found:
         assert_is_figure(Path(logger.log_dir) / "figures" / name)
 
