@@ -20,9 +20,13 @@ def logged_step(trainer: Trainer) -> int:
 
 
 def log_scalars(
-    trainer: Trainer, pl_module: LightningModule, results: Iterable[Measured], seconds: Mapping[str, float]
+    trainer: Trainer,
+    pl_module: LightningModule,
+    results: Iterable[Measured],
+    seconds: Mapping[str, float],
+    prefix: str = "",
 ) -> None:
-    """Log through the module, the one way that EarlyStopping and ModelCheckpoint can see."""
+    """Log through the module, the one way that EarlyStopping and ModelCheckpoint can see; tags begin with prefix."""
     if trainer.barebones:
         return
     values: dict[str, float] = {}
@@ -38,7 +42,7 @@ def log_scalars(
     several = trainer.world_size > 1  # all have the same values: the largest is the value, and a mean might round
     for name, value in values.items():
         pl_module.log(
-            name,
+            prefix + name,
             float(value),
             on_step=False,
             on_epoch=True,
@@ -48,8 +52,8 @@ def log_scalars(
         )
 
 
-def draw(trainer: Trainer, history: History, step: int) -> list[tuple[str, Exception]]:
-    """Give the figures to the loggers, from the first process; every process must call.
+def draw(trainer: Trainer, history: History, step: int, prefix: str = "") -> list[tuple[str, Exception]]:
+    """Give the figures to the loggers, from the first process; every process must call. Tags begin with prefix.
 
     Returns:
         What failed, and why.
@@ -61,9 +65,8 @@ def draw(trainer: Trainer, history: History, step: int) -> list[tuple[str, Excep
             from mi_callback.reporting.figures import draw_figures
             from mi_callback.reporting.loggers import log_figures
 
-            log_figures(
-                trainer.loggers, draw_figures(history), step, directory, lambda what, why: failures.append((what, why))
-            )
+            figures = {prefix + tag: figure for tag, figure in draw_figures(history).items()}
+            log_figures(trainer.loggers, figures, step, directory, lambda what, why: failures.append((what, why)))
         except Exception as error:
             failures.append(("drawing figures", error))
     return failures

@@ -16,6 +16,7 @@ from mi_callback.estimation.records import Flag
 __all__ = ["ROW_KEYS", "Ceiling", "Series", "even_selection", "series_of", "within_reach"]
 
 ROW_KEYS = (
+    "run",
     "epoch",
     "step",
     "layer",
