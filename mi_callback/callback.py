@@ -270,8 +270,8 @@ class MutualInformationMonitor(Callback):
             if len(alike) > 1:
                 raise MisconfigurationException(
                     f"Trainer(callbacks=...): {len(alike)} MutualInformationMonitors have name={self.name!r} and "
-                    "would log under the same tags. Give each another name, such as MutualInformationMonitor(name='wide'), "
-                    "which then stands before its tags: 'wide/mi_target/output'."
+                    "would log under the same tags. Give each a name, as in MutualInformationMonitor(name='wide'), which "
+                    "then stands before its tags: 'wide/mi_target/output'."
                 )
             if (state := self._handback.look()) is not None:
                 self._load(state)
@@ -279,7 +279,8 @@ class MutualInformationMonitor(Callback):
         elif stage in ("validate", "test") and not self._told_of_stages:
             self._told_of_stages = True
             rank_zero_info(
-                f"MutualInformationMonitor measures at the end of training epochs: trainer.{stage} measures nothing."
+                f"MutualInformationMonitor measures at the end of training epochs: trainer.{'test' if stage == 'test' else 'validate'} measures "
+                "nothing."
             )
 
     @override

@@ -31,11 +31,11 @@ def log_scalars(
         return
     values: dict[str, float] = {}
     for result in results:
-        estimate, prefix = result.estimate, f"mi_{result.quantity}"
+        estimate, tag = result.estimate, f"mi_{result.quantity}"
         parts = {"": estimate.mi, "_raw": estimate.raw, "_stderr": estimate.stderr}
         if estimate.p_value is not None:
             parts |= {"_null_std": estimate.null_std, "_pvalue": estimate.p_value}
-        values |= {f"{prefix}{suffix}/{result.layer}": value for suffix, value in parts.items()}
+        values |= {f"{tag}{suffix}/{result.layer}": value for suffix, value in parts.items()}
         if result.quantity in ("target", "input"):  # that of the layer, whichever comes first
             values.setdefault(f"mi_dimension/{result.layer}", estimate.intrinsic_dim)
     values |= {f"mi_seconds/{part}": value for part, value in seconds.items()}
