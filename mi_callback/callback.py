@@ -269,8 +269,8 @@ class MutualInformationMonitor(Callback):
             alike = [other for other in self._all_monitors(trainer) if other.name == self.name]
             if len(alike) > 1:
                 raise MisconfigurationException(
-                    f"Trainer(callbacks=...): {len(alike)} MutualInformationMonitors have name={self.name!r} and "
-                    "would log under the same tags. Give each a name, as in MutualInformationMonitor(name='wide'), which "
+                    f"Trainer(callbacks=...): {len(alike)} MutualInformationMonitors have name={self.name!r} and would "
+                    "log under the same tags. Give each a name, as in MutualInformationMonitor(name='wide'), which "
                     "then stands before its tags: 'wide/mi_target/output'."
                 )
             if (state := self._handback.look()) is not None:
@@ -278,9 +278,9 @@ class MutualInformationMonitor(Callback):
             self._resumed = False
         elif stage in ("validate", "test") and not self._told_of_stages:
             self._told_of_stages = True
+            called = "test" if stage == "test" else "validate"  # not a plain string
             rank_zero_info(
-                f"MutualInformationMonitor measures at the end of training epochs: trainer.{'test' if stage == 'test' else 'validate'} measures "
-                "nothing."
+                f"MutualInformationMonitor measures at the end of training epochs: trainer.{called} measures nothing."
             )
 
     @override
