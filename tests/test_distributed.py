@@ -120,6 +120,8 @@ class Groups(lightning.Callback):
         self.seen.append(len(dist.distributed_c10d._world.pg_map))
 
     def teardown(self, trainer, pl_module, stage):
+        if not dist.is_initialized():  # the process that forked
+            return
         self.seen.append(len(dist.distributed_c10d._world.pg_map))
         (self.path / f"groups{trainer.global_rank}.json").write_text(json.dumps(self.seen))
 
