@@ -334,6 +334,7 @@ class MutualInformationMonitor(Callback):
         log_scalars(trainer, pl_module, measured.results, self._cost.seconds, self._prefix)
         self._cost.advise(training, measured.n_samples, len({result.layer for result in measured.results}))
         self._last_epoch = epoch
+        self._handback.leave(trainer, self._state)  # at every epoch: no hook is called where such a process breaks off
         self._cost.resume_training()
 
     @override
@@ -359,7 +360,7 @@ class MutualInformationMonitor(Callback):
 
     def _end(self, trainer: Trainer) -> None:
         self._measurer.end()
-        self._handback.leave(trainer, self._state())
+        self._handback.leave(trainer, self._state)
 
     def _begin_run(self) -> None:
         """Tell what a new training measures from what earlier ones have, once there is something to keep."""

@@ -10,7 +10,7 @@ import os
 import tempfile
 import uuid
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ class Handback:
         if self._owner == os.getpid():  # a copy in the same process is a monitor of its own
             self._renew()
 
-    def leave(self, trainer: Trainer, state: Mapping[str, Any]) -> None:
+    def leave(self, trainer: Trainer, state: Callable[[], dict[str, Any]]) -> None:
         """Leave the state, if this is a process that was started for training; the first one of a machine does."""
         # by name: there is one in lightning and one in pytorch_lightning
         launchers = {cls.__name__ for cls in type(trainer.strategy.launcher).__mro__}
@@ -48,7 +48,7 @@ class Handback:
         try:
             path = _place(self._name)
             unfinished = path.with_suffix(".tmp")
-            torch.save(dict(state), unfinished)
+            torch.save(state(), unfinished)
             os.replace(unfinished, path)
         except OSError as error:
             rank_zero_warn(
