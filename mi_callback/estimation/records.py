@@ -127,3 +127,12 @@ class MutualInformation:
     half: float = math.nan
     bounds: tuple[float, float] | None = None
     reason: str = ""
+
+    def __repr__(self) -> str:
+        """What a reader wants to see first; the null and the rest are attributes."""
+        p_value = "" if self.p_value is None else f", p_value={self.p_value:.3g}"
+        flags = f", flags=[{', '.join(flag.label for flag in self.flags)}]" if self.flags else ""
+        return (
+            f"MutualInformation({self.mi:.3f} \N{PLUS-MINUS SIGN} {self.stderr:.3f} {self.unit}{p_value}, "
+            f"n_samples={self.n_samples}, estimator={self.estimator!r}, space={self.space!r}{flags})"
+        )

@@ -15,7 +15,7 @@ __all__ = ["FORMAT", "is_history_state", "load", "save"]
 
 FORMAT = "mi_callback.history/1"  # marks the state, so that it is found in a checkpoint whatever key it stands under
 
-_INTEGERS = {"epoch", "step", "n_samples"}
+_INTEGERS = {"run", "epoch", "step", "n_samples"}
 _WORDS = {"layer", "quantity", "unit", "estimator", "space"}
 
 
@@ -74,17 +74,21 @@ def _from_json(path: Path) -> dict[str, Any]:
     for key, values in state["columns"].items():
         if key not in _INTEGERS | _WORDS | {"flags", "p_value"}:  # a missing p-value is None, other numbers are NaN
             state["columns"][key] = [_nan_for_null(v) for v in values]
-    for ceiling in state["ceilings"].values():
-        ceiling |= {"value": _nan_for_null(ceiling["value"]), "stderr": _nan_for_null(ceiling["stderr"])}
-    state["metrics"] = {
-        name: {int(epoch): _nan_for_null(v) for epoch, v in values.items()} for name, values in state["metrics"].items()
-    }
+    for run in (state, *state.get("earlier", ())):
+        for ceiling in run["ceilings"].values():
+            ceiling |= {"value": _nan_for_null(ceiling["value"]), "stderr": _nan_for_null(ceiling["stderr"])}
+        run["metrics"] = {
+            name: {int(epoch): _nan_for_null(v) for epoch, v in values.items()}
+            for name, values in run["metrics"].items()
+        }
     return dict(state)
 
 
 def _from_csv(path: Path) -> dict[str, Any]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    for row in rows:
+        row.setdefault("run", "0")  # what was written before there were runs is one
     missing = [key for key in ROW_KEYS if rows and key not in rows[0]]
     if missing:
         raise ValueError(f"path: expected the columns {list(ROW_KEYS)} in {path.name!r}, {missing} are missing.")

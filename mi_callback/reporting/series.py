@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 ROW_KEYS = (
+    "run",
     "epoch",
     "step",
     "layer",
@@ -148,6 +149,9 @@ class Estimates(Protocol):
         """The training's metrics: name to epoch to value."""
 
     def __len__(self) -> int: ...
+
+    def of_run(self) -> Estimates:
+        """The last run alone."""
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One dict a layer, quantity and epoch."""
