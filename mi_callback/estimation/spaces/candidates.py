@@ -11,10 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mi_callback.estimation.spaces.augmentation import Features, Space, append, radial
-from mi_callback.estimation.spaces.coding import CodedTarget, code_coordinates, code_labels
-from mi_callback.estimation.spaces.network import SliceNetwork
+from mi_callback.estimation.spaces.network import (
+    CodedTarget,
+    SliceNetwork,
+    code_coordinates,
+    code_labels,
+    fit_network,
+    refine,
+)
 from mi_callback.estimation.spaces.projection import ProjectedSide
-from mi_callback.estimation.spaces.training import fit_network, refine
 from mi_callback.estimation.spaces.whitening import Array, Whitening, canonical_pairs
 
 __all__ = ["Candidate", "FittingHalf", "fit_candidates"]
@@ -168,7 +173,7 @@ def _full_network(half: FittingHalf, target: CodedTarget, map_y: Features | None
         half.x[:n],
         target.indicators[:n],
         (half.x[n:], target.indicators[n:]),
-        target.groups,
+        target.n_groups,
         ordered=target.ordered,
         hidden=_HIDDEN,
         decay=_DECAY,

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mi_callback.estimation.spaces.coding import CodedTarget
 from mi_callback.estimation.spaces.directions import informative_directions
 from mi_callback.estimation.spaces.frequencies import oscillating_direction
-from mi_callback.estimation.spaces.network import SliceNetwork
-from mi_callback.estimation.spaces.training import fit_network, refine
+from mi_callback.estimation.spaces.network import CodedTarget, SliceNetwork, fit_network, refine
 from mi_callback.estimation.spaces.whitening import Array, Whitening
 
 __all__ = ["ProjectedSide"]
@@ -104,7 +102,7 @@ class ProjectedSide:
             self.whitened[:n],
             t.indicators[:n],
             self.held_out,
-            t.groups,
+            t.n_groups,
             ordered=t.ordered,
             hidden=_HIDDEN,
             directions=directions,

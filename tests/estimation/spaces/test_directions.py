@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mi_callback.estimation.spaces.coding import code_coordinates, code_labels, polynomials
 from mi_callback.estimation.spaces.directions import informative_directions
+from mi_callback.estimation.spaces.network import code_coordinates, code_labels, polynomials
 
 N, D = 4_000, 20
 CASES = {
@@ -45,6 +45,7 @@ def test_labels_that_differ_in_shape_alone():
 
 def test_slices_share_the_samples_out_evenly():
     coded = code_coordinates(np.random.default_rng(4).standard_normal((800, 2)).astype(np.float32))
-    assert coded.groups == (8, 8)
+    assert coded.n_groups == 2
+    assert coded.indicators.shape == (800, 16)
     assert (coded.indicators.sum(axis=0) == 100).all()
-    assert code_coordinates(np.zeros((60, 1), np.float32)).groups == (2,)
+    assert code_coordinates(np.zeros((60, 1), np.float32)).indicators.shape == (60, 2)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from mi_callback import mutual_information
-from mi_callback.estimation.spaces.coding import code_labels, polynomials
 from mi_callback.estimation.spaces.directions import informative_directions
 from mi_callback.estimation.spaces.frequencies import oscillating_direction
+from mi_callback.estimation.spaces.network import code_labels, polynomials
 
 
 def draw(frequency, d, n, seed=0):

@@ -2,10 +2,8 @@ import numpy as np
 import pytest
 
 from mi_callback import mutual_information
-from mi_callback.estimation import kernels
-from mi_callback.estimation.spaces.coding import code_coordinates, code_labels
 from mi_callback.estimation.spaces.directions import informative_directions
-from mi_callback.estimation.spaces.training import fit_network, refine
+from mi_callback.estimation.spaces.network import code_coordinates, code_labels, fit_network, refine
 
 
 def problem(seed=0, n=2_000, d=6):
@@ -18,7 +16,7 @@ def problem(seed=0, n=2_000, d=6):
 def fitted(x, coded, n_fit=1_500, **options):
     held_out = x[n_fit:], coded.indicators[n_fit:]
     return fit_network(
-        x[:n_fit], coded.indicators[:n_fit], held_out, coded.groups, ordered=coded.ordered, hidden=(16, 16), **options
+        x[:n_fit], coded.indicators[:n_fit], held_out, coded.n_groups, ordered=coded.ordered, hidden=(16, 16), **options
     )
 
 
@@ -27,9 +25,7 @@ def test_gradients_equal_differences_of_the_loss(projects):
     x, coded = problem(n=64, d=3)
     start = np.eye(3, 2, dtype=np.float32) if projects else None
     network = fitted(x, coded, n_fit=48, directions=start)
-    values = np.empty((2, len(x) * sum(network.sizes[1:])), np.float32)
-    slope = np.empty_like(network.parameters)
-    kernels.gradient(network.parameters, *network.form, x, coded.indicators, *values, slope)
+    slope = network.gradient(x, coded.indicators)
     parts = [*network.weights, *network.biases]
     ends = np.cumsum([part.size for part in parts])
     for part, start in zip(parts, ends - [part.size for part in parts], strict=True):
