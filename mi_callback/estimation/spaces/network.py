@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from mi_callback.estimation.spaces.whitening import Array
+from mi_callback.estimation.spaces.linear import Array
 
 __all__ = ["CodedTarget", "SliceNetwork", "code_coordinates", "code_labels", "fit_network", "polynomials", "refine"]
 
@@ -86,38 +86,36 @@ _LEAST_LOGIT = np.float32(-30)  # below the largest: keeps probabilities, and wh
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SliceNetwork:
-    """Probabilities of slices given X: affine maps with ReLU between them, and a softmax over each group of outputs.
+    """Probabilities of slices given X: a projection, affine maps with ReLU between them, a softmax over each group.
 
     Attributes:
         parameters: all weights, row by row, and after them all offsets.
-        sizes: widths of the input, the hidden layers and the output.
+        sizes: widths of the input, the projection, the hidden layers and the output.
         n_groups: number of softmaxes.
         ordered: whether the slices of a group are in order.
-        projects: whether the first map is a projection to a few directions, without offset and ReLU.
     """
 
     parameters: Array
     sizes: tuple[int, ...]
     n_groups: int
     ordered: bool
-    projects: bool
 
     @property
     def weights(self) -> list[Array]:
-        """Matrices of the affine maps, the first of shape (p, h): views of the parameters."""
+        """Matrices of the maps, the projection's of shape (p, h) first: views of the parameters."""
         shapes = list(pairwise(self.sizes))
         ends = np.cumsum([a * b for a, b in shapes])
         return [part.reshape(shape) for part, shape in zip(np.split(self.parameters, ends), shapes, strict=False)]
 
     @property
     def biases(self) -> list[Array]:
-        """Offsets of the affine maps: views of the parameters."""
-        widths = self.sizes[1:]
+        """Offsets of all maps but the projection: views of the parameters."""
+        widths = self.sizes[2:]
         return np.split(self.parameters[-sum(widths) :], np.cumsum(widths)[:-1])
 
     def activations(self, x: Array) -> list[Array]:
-        """Inputs of every affine map, and last the outputs before the softmax."""
-        return _activations(self.weights, self.biases, self.projects, x)
+        """Inputs of every map, and last the outputs before the softmax."""
+        return _activations(self.weights, self.biases, x)
 
     def probabilities(self, x: Array) -> Array:
         """Shape (n, groups, slices): probability of each slice."""
@@ -165,7 +163,7 @@ class SliceNetwork:
         return unexplained
 
     def metric(self, x: Array) -> NDArray[np.float64]:
-        """Average Fisher information of the slices about the first map's outputs, shape (h, h).
+        """Average Fisher information of the slices about the projection, shape (h, h).
 
         E sum_c p_c (grad log p_c)(grad log p_c)': how fast the conditional distribution changes in each direction.
         """
@@ -187,17 +185,16 @@ class SliceNetwork:
         directions: Array = self.weights[0] @ (axes * scale)[:, ::-1].astype(np.float32)
         return directions
 
-    def pruned(self, x: Array, held_out: Array, indicators: Array) -> SliceNetwork:
-        """The network of the leading directions that predict held-out samples best."""
-        axes = np.linalg.eigh(self.metric(x))[1][:, ::-1].astype(np.float32)
+    def pruned(self, x: Array, indicators: Array, n_fit: int) -> SliceNetwork:
+        """The network of those of its leading directions that predict the samples after the first ``n_fit`` best."""
+        axes = np.linalg.eigh(self.metric(x[:n_fit]))[1][:, ::-1].astype(np.float32)
         best, least = self, np.inf
         first, second, *weights = self.weights
-        offsets = self.biases[1:]
         for h in range(1, axes.shape[1] + 1):
             leading = axes[:, :h]
-            parts = [first @ leading, leading.T @ second, *weights, np.zeros(h, np.float32), *offsets]
+            parts = [first @ leading, leading.T @ second, *weights, *self.biases]
             network = replace(self, parameters=_flattened(parts), sizes=(self.sizes[0], h, *self.sizes[2:]))
-            loss = network.loss(held_out, indicators)
+            loss = network.loss(x[n_fit:], indicators[n_fit:])
             if loss < least:
                 best, least = network, loss
         return best
@@ -205,7 +202,7 @@ class SliceNetwork:
     def gradient(self, x: Array, indicators: Array) -> Array:
         """Gradient of the loss, as long as ``parameters``."""
         slope = replace(self, parameters=np.zeros_like(self.parameters))
-        write = _Gradient(self.weights, self.biases, slope.weights, slope.biases, self.projects, self.n_groups)
+        write = _Gradient(self.weights, self.biases, slope.weights, slope.biases, self.n_groups)
         write(x, indicators)
         return slope.parameters
 
@@ -214,15 +211,11 @@ def _flattened(parts: list[Array]) -> Array:
     return np.concatenate([part.ravel() for part in parts])
 
 
-def _activations(weights: list[Array], biases: list[Array], projects: bool, x: Array) -> list[Array]:
-    values = [x]
-    for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-        outputs = values[-1] @ weight
-        if layer > 0 or not projects:
-            outputs += bias
-            if layer < len(weights) - 1:
-                np.maximum(outputs, 0, out=outputs)
-        values.append(outputs)
+def _activations(weights: list[Array], biases: list[Array], x: Array) -> list[Array]:
+    values = [x, x @ weights[0]]
+    for layer, bias in enumerate(biases, start=1):
+        outputs = values[-1] @ weights[layer] + bias
+        values.append(np.maximum(outputs, 0, out=outputs) if layer < len(biases) else outputs)
     return values
 
 
@@ -243,80 +236,60 @@ class _Gradient:
     biases: list[Array]
     of_weights: list[Array]
     of_biases: list[Array]
-    projects: bool
     n_groups: int
 
     def __call__(self, x: Array, indicators: Array) -> None:
-        values = _activations(self.weights, self.biases, self.projects, x)
+        values = _activations(self.weights, self.biases, x)
         slope = _softmax(values[-1], self.n_groups).reshape(indicators.shape)
         slope -= indicators
         slope /= np.float32(len(x))
-        for layer in range(len(self.weights) - 1, -1, -1):
+        for layer in range(len(self.biases), 0, -1):
             np.dot(values[layer].T, slope, out=self.of_weights[layer])
-            if layer > 0 or not self.projects:
-                slope.sum(axis=0, out=self.of_biases[layer])
-            if layer > 0:
-                slope = slope @ self.weights[layer].T
-                if layer > 1 or not self.projects:
-                    slope *= values[layer] > 0
+            slope.sum(axis=0, out=self.of_biases[layer - 1])
+            slope = slope @ self.weights[layer].T
+            if layer > 1:
+                slope *= values[layer] > 0
+        np.dot(x.T, slope, out=self.of_weights[0])
 
 
 # --- fitting: Adam (Kingma & Ba 2015, arXiv:1412.6980) with decoupled weight decay and early stopping -----------------
 
+_HIDDEN = (32, 32)
 _EPOCHS, _PATIENCE = 40, 6
 _BATCH, _LARGE_BATCH, _LARGE = 128, 256, 3_000  # samples a step, and from how many samples on the larger one
-_TRIAL = 10  # epochs after which a network that is behind its rival is given up
 _REFINING_EPOCHS = 8
-_STEP = 5e-3
+_STEP, _DECAY = 5e-3, 0.01
 _STEP_OF_DIRECTIONS = 0.04  # over sqrt(p): the same turn of a direction whatever the number of coordinates
 _NEGLIGIBLE = np.float32(1e-30)  # moments of dead units would decay to subnormal floats, slow ones, and stay
 
 
-def fit_network(
-    x: Array,
-    indicators: Array,
-    held_out: tuple[Array, Array],
-    n_groups: int,
-    *,
-    ordered: bool,
-    hidden: tuple[int, ...],
-    directions: Array | None = None,
-    decay: float = 0.01,
-    rival: float = np.inf,
-    seed: int = 0,
-) -> SliceNetwork:
+def fit_network(x: Array, target: CodedTarget, n_fit: int, directions: Array, *, seed: int = 0) -> SliceNetwork:
     """Fit a network, stopping where the loss on held-out samples is least.
 
     Args:
         x: shape (n, p).
-        indicators: shape (n, c), what to predict.
-        held_out: x and indicators of other samples, for early stopping.
-        n_groups: number of groups of indicators.
-        ordered: whether the slices of a group are in order.
-        hidden: widths of the layers with ReLU.
-        directions: shape (p, r): begin with a projection, and with these directions.
-        decay: weight decay.
-        rival: loss on the held-out samples that another model attains.
+        target: what to predict of the n samples.
+        n_fit: the first so many samples are fitted to, the others held out.
+        directions: shape (p, h), to begin with.
         seed: seed of weights and batches.
     """
     rng = np.random.default_rng(seed)
-    sizes = [x.shape[1], *([directions.shape[1]] if directions is not None else []), *hidden, indicators.shape[1]]
+    indicators = target.indicators
+    sizes = (*directions.shape, *_HIDDEN, indicators.shape[1])
     weights = [(rng.standard_normal((a, b)) * np.sqrt(2 / a)).astype(np.float32) for a, b in pairwise(sizes)]
-    biases = [np.zeros(size, np.float32) for size in sizes[1:]]
-    if directions is not None:
-        weights[0] = directions
-        biases[1] = (0.5 * rng.standard_normal(sizes[2])).astype(np.float32)  # kinks spread over the projection
-    else:
-        weights[0] *= np.float32(0.3)  # weak at first: features that help must grow, the others stay small
+    weights[0] = directions
     weights[-1] *= np.float32(0.1)
-    start = SliceNetwork(_flattened([*weights, *biases]), tuple(sizes), n_groups, ordered, directions is not None)
-    return _train(start, x, indicators, rng, epochs=_EPOCHS, step=1.0, decay=decay, held_out=held_out, rival=rival)
+    biases = [np.zeros(size, np.float32) for size in sizes[2:]]
+    biases[0] = (0.5 * rng.standard_normal(sizes[2])).astype(np.float32)  # kinks spread over the projection
+    start = SliceNetwork(_flattened([*weights, *biases]), sizes, target.n_groups, target.ordered)
+    held_out = x[n_fit:], indicators[n_fit:]
+    return _train(start, x[:n_fit], indicators[:n_fit], rng, epochs=_EPOCHS, step=1.0, held_out=held_out)
 
 
-def refine(network: SliceNetwork, x: Array, indicators: Array, *, decay: float = 0.01, seed: int = 0) -> SliceNetwork:
-    """Go on for a few epochs, in steps that end at zero, with the samples that were held out among the others."""
+def refine(network: SliceNetwork, x: Array, target: CodedTarget, *, seed: int = 0) -> SliceNetwork:
+    """Go on for a few epochs, in steps that end at zero, with all samples."""
     rng = np.random.default_rng(seed)
-    return _train(network, x, indicators, rng, epochs=_REFINING_EPOCHS, step=0.5, decay=decay, held_out=None)
+    return _train(network, x, target.indicators, rng, epochs=_REFINING_EPOCHS, step=0.5, held_out=None)
 
 
 def _train(
@@ -327,24 +300,19 @@ def _train(
     *,
     epochs: int,
     step: float,
-    decay: float,
     held_out: tuple[Array, Array] | None,
-    rival: float = np.inf,
 ) -> SliceNetwork:
     """Steps of Adam that fall along a half cosine to zero."""
-    n, (p, r, *_) = len(x), network.sizes
+    n, (p, h, *_) = len(x), network.sizes
     batch = min(_LARGE_BATCH if n >= _LARGE else _BATCH, n)
     network = replace(network, parameters=network.parameters.copy())
     slope = replace(network, parameters=np.zeros_like(network.parameters))
-    write_slope = _Gradient(
-        network.weights, network.biases, slope.weights, slope.biases, network.projects, network.n_groups
-    )
+    write_slope = _Gradient(network.weights, network.biases, slope.weights, slope.biases, network.n_groups)
     first, second = np.zeros((2, network.parameters.size), np.float32)
-    directions = slice(p * r if network.projects else 0)
     rates, decays = np.full((2, network.parameters.size), _STEP, np.float32)
-    rates[directions] = _STEP_OF_DIRECTIONS / np.sqrt(p)
-    decays *= np.float32(decay)
-    decays[directions] = decays[-sum(network.sizes[1:]) :] = 0
+    rates[: p * h] = _STEP_OF_DIRECTIONS / np.sqrt(p)
+    decays *= np.float32(_DECAY)
+    decays[: p * h] = decays[-sum(network.sizes[2:]) :] = 0
     x = np.ascontiguousarray(x)
     done, total = 0, epochs * (n // batch)
     best, least, best_epoch = network.parameters, np.inf, 0
@@ -357,9 +325,8 @@ def _train(
             first += np.float32(0.1) * (slope.parameters - first)
             second += np.float32(0.001) * (slope.parameters * slope.parameters - second)
             scale = np.sqrt(second * np.float32(1 / (1 - 0.999**done)))
-            if network.projects:  # one scale a direction, so that the basis of X does not matter
-                squares = scale[directions].reshape(p, r)
-                squares[:] = np.sqrt(np.einsum("ij,ij->j", squares, squares) / np.float32(p))
+            squares = scale[: p * h].reshape(p, h)  # one scale a direction, so that the basis of X does not matter
+            squares[:] = np.sqrt(np.einsum("ij,ij->j", squares, squares) / np.float32(p))
             rate = np.float32(step * 0.5 * (1 + np.cos(np.pi * done / total)))
             network.parameters[:] -= (rate * decays) * network.parameters
             network.parameters[:] -= np.float32(rate / (1 - 0.9**done)) * rates * first / (scale + np.float32(1e-8))
@@ -371,7 +338,5 @@ def _train(
         if loss < least:
             best, least, best_epoch = network.parameters.copy(), loss, epoch
         elif epoch - best_epoch >= _PATIENCE:
-            break
-        if epoch >= _TRIAL and least > rival:
             break
     return replace(network, parameters=best)
