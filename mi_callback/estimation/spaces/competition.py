@@ -112,7 +112,7 @@ def read_in_best_space(
 
 # --- halves, fits, winners --------------------------------------------------------------------------------------------
 
-_SHARE_COMPARED = 0.25  # of a fitting half
+_SHARE_COMPARED = 0.25  # of a fitting half; by hand
 _LEAST_COMPARED, _MOST_COMPARED = 25, 3_000  # samples: with fewer a comparison says nothing, more take too long
 
 

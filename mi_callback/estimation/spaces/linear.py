@@ -27,10 +27,10 @@ Array = NDArray[np.float32]
 
 # --- whitening --------------------------------------------------------------------------------------------------------
 
-_LEAST_SHRINKAGE = 0.01  # of the mean variance: thinner directions, such as noise around a manifold, stay thin
-_MOST_SHRINKAGE = 0.9
+_LEAST_SHRINKAGE = 0.01  # of the mean variance: what is thinner stays thin; .003 and .03: the same within .006 nats
+_MOST_SHRINKAGE = 0.9  # with many more coordinates than samples; by hand
 _NEGLIGIBLE = 1e-9  # of the largest variance: rounding
-_MOST_COMPONENTS = 512  # principal components; the rest of a wider layer is left as it is
+_MOST_COMPONENTS = 512  # of a wider layer, to bound the time; the rest is left as it is
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,7 +140,9 @@ def canonical_pairs(x: Array, y: Array, rng: np.random.Generator) -> CanonicalPa
 
 _MOST_FUNCTIONS = 6  # functions of Y whose second moments are taken
 _MOST_COORDINATES = 256  # beyond it second moments cost more than a neighbour search; the leading coordinates are used
-_OUTLYING = 4.0  # functions of Y are clipped here for second moments, which would follow a few samples
+# Functions of Y are clipped here for second moments, which would follow a few samples: on square, ring, product and sine
+# (n = 1,500, d = 12) a limit of 6 loses .10 nats on average, one of 3 gains .01.
+_OUTLYING = 4.0
 _SMALL = 64  # coordinates up to which all eigenvectors are as quick as a few
 _NEW = 0.3  # least length of a direction's part outside the span of the stronger ones
 
@@ -250,6 +252,7 @@ def _spectral_norm(matrix: NDArray[np.float64]) -> float:
 # of low order sees, it has a peak at the frequency 4 along u, as wide as 1 / (spread of x). Its logarithm falls like a
 # parabola around the peak, so that from a frequency in its flank a step along the gradient leads to the top.
 
+# Without this search y = sin(3.5 u) + noise reads .01 nats instead of .37 at n = 5,000, d = 16 (truth .76).
 _FEWEST_SAMPLES, _MOST_SAMPLES = 200, 2_000  # with fewer, chance reaches as high as most peaks; more cost time
 _PEAK_SIGNIFICANT = 1.25  # times the peak under one permutation
 _FREQUENCIES = 1_024  # drawn at random, in all directions
