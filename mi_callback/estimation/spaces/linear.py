@@ -140,8 +140,8 @@ def canonical_pairs(x: Array, y: Array, rng: np.random.Generator) -> CanonicalPa
 
 _MOST_FUNCTIONS = 6  # functions of Y whose second moments are taken
 _MOST_COORDINATES = 256  # beyond it second moments cost more than a neighbour search; the leading coordinates are used
-# Functions of Y are clipped here for second moments, which would follow a few samples: on square, ring, product and sine
-# (n = 1,500, d = 12) a limit of 6 loses .10 nats on average, one of 3 gains .01.
+# Functions of Y are clipped here for second moments, which would follow a few samples: on square, ring, product and
+# sine (n = 1,500, d = 12) a limit of 6 loses .10 nats on average, one of 3 gains .01.
 _OUTLYING = 4.0
 _SMALL = 64  # coordinates up to which all eigenvectors are as quick as a few
 _NEW = 0.3  # least length of a direction's part outside the span of the stronger ones

@@ -4,10 +4,10 @@ A linear first stage of few directions makes it a model of sufficient dimension 
 directions that do not help on held-out samples are pruned.
 
 Forward pass, gradient and Adam are plain numpy. Measured side by side in one process on a busy machine, on 750 and
-3,750 samples of 16 and 64 coordinates, a fit behind a projection took 236 to 728 ms; in torch with the same batches and one
-thread 784 to 2,109 (with its own threads, which are not ours to touch, several seconds); with full batches it stopped
-at a far worse loss (2.58 instead of 2.08 nats), by L-BFGS it took 396 to 1,776 ms. Loops compiled by numba took 51 to
-414 ms, but 18 s to compile before the first estimate.
+3,750 samples of 16 and 64 coordinates, a fit behind a projection took 236 to 728 ms; in torch with the same batches and
+one thread 784 to 2,109 (with its own threads, which are not ours to touch, several seconds); with full batches it
+stopped at a far worse loss (2.58 instead of 2.08 nats), by L-BFGS it took 396 to 1,776 ms. Loops compiled by numba took
+51 to 414 ms, but 18 s to compile before the first estimate.
 """
 
 from __future__ import annotations
