@@ -15,7 +15,7 @@ from mi_callback.estimation.flagging import flags_from_record, with_flags
 from mi_callback.estimation.neighbors import Metric, NeighborTable
 from mi_callback.estimation.permutation import Permutations, p_value
 from mi_callback.estimation.records import Flag, MutualInformation, Unit
-from mi_callback.estimation.spaces.fitted import read_in_best_space
+from mi_callback.estimation.spaces.competition import read_in_best_space
 from mi_callback.estimation.subsampling import drop_singletons, subsample
 from mi_callback.estimation.targets import LabelTarget, Target
 from mi_callback.estimation.variable import PlainSpace, Variable

@@ -1,6 +1,6 @@
-"""All compiled code: scans over neighbour tables, and passes through the small networks that find spaces.
+"""All compiled code: scans over neighbour tables.
 
-Plain loops that release the GIL: callers run those over tables on row chunks, in threads.
+Plain loops that release the GIL: callers run them on row chunks, in threads.
 
 Notation: n samples, d features, m table columns, k neighbours. A *row* lists a sample's neighbours in order of
 distance; its *radius* is the distance below which the row is complete. A scan compares sample ``i`` on the side of the
@@ -10,7 +10,6 @@ computed here equals the same one in a table bit for bit.
 
 from mi_callback.estimation.kernels.basics import CHEBYSHEV, EUCLIDEAN
 from mi_callback.estimation.kernels.direct import distances_from_products, read_classes, read_on_line, read_pairs
-from mi_callback.estimation.kernels.networks import descend, forward, gradient, log_loss, softmax
 from mi_callback.estimation.kernels.scans import complete_labels, scan_labels, scan_scalar, scan_table
 from mi_callback.estimation.kernels.tables import (
     count_listed,
@@ -27,12 +26,8 @@ __all__ = [
     "complete_labels",
     "count_listed",
     "count_nearer",
-    "descend",
     "distance_rows",
     "distances_from_products",
-    "forward",
-    "gradient",
-    "log_loss",
     "read_classes",
     "read_on_line",
     "read_pairs",
@@ -41,6 +36,5 @@ __all__ = [
     "scan_scalar",
     "scan_table",
     "select_neighbors",
-    "softmax",
     "sorted_line_neighbors",
 ]
