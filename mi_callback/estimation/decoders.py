@@ -22,8 +22,9 @@ __all__ = ["RidgeFold", "logistic_probabilities", "ridge_folds", "spanned"]
 
 _LEAST_VARIANCE = 1e-9  # of residuals, next to targets of variance one: keeps q finite where the prediction is perfect
 _PENALTIES = tuple(10.0**-i for i in range(-2, 7))  # a sample, from strong to weak
-_PATIENCE = 2  # decades in a row that read worse than the best, by more than this many nats a sample, before we stop
-_WORSE = 0.01
+_PATIENCE = 2  # decades in a row that read worse than the best, by so many nats a sample, before the search ends
+_WORSE = 0.05
+_LEAST_PROBABILITY = 1e-6  # of a class: one sample gone wrong does not choose the penalty
 _LOGISTIC_SAMPLES = 20_000  # more cost in proportion, and change the third digit
 _ITERATIONS = 30
 _TOLERANCE = 1e-4  # nats that another step of conjugate gradients would gain
@@ -71,28 +72,70 @@ def ridge_folds(f: NDArray[np.float64], y: NDArray[np.float64], folds: NDArray[n
     parts = [both[folds == fold] for fold in range(n_folds)]
     products, sums = [part.T @ part for part in parts], [part.sum(axis=0) for part in parts]
     total, total_sum = sum(products), sum(sums)
-    coefficients = np.zeros((n_folds, 1 + len(_PENALTIES), d, y.shape[1]))
-    means = np.empty((n_folds, both.shape[1]))
-    squares = np.empty((n_folds, 1 + len(_PENALTIES), y.shape[1], y.shape[1]))  # of held-out residuals, summed
-    for fold, part in enumerate(parts):
-        n_train = n - len(part)
-        means[fold] = (total_sum - sums[fold]) / n_train
-        moments = (total - products[fold]) / n_train - np.outer(means[fold], means[fold])
-        for i, penalty in enumerate(_PENALTIES, start=1):
-            penalised = moments[:d, :d].copy()
-            penalised[np.diag_indices(d)] += penalty
-            factor = cholesky(penalised, lower=True, overwrite_a=True, check_finite=False)
-            coefficients[fold, i] = cho_solve((factor, True), moments[:d, d:], check_finite=False)
-        centred = part - means[fold]
-        residuals = centred[:, d:] - centred[:, :d] @ coefficients[fold]
-        squares[fold] = residuals.transpose(0, 2, 1) @ residuals
-    for fold in range(n_folds):
-        covariances = (squares.sum(axis=0) - squares[fold]) / (n - len(parts[fold]))
-        spectra, axes = np.linalg.eigh(covariances)
+    counts = np.bincount(folds)
+    means = np.stack([(total_sum - part_sum) / (n - count) for part_sum, count in zip(sums, counts, strict=True)])
+    moments = [
+        (total - part) / (n - count) - np.outer(mean, mean)
+        for part, mean, count in zip(products, means, counts, strict=True)
+    ]
+    coefficients, covariances = [], []
+    choice = _Choice(n_folds)
+    for penalty in (np.inf, *_PENALTIES):
+        fits = np.stack([_ridge(moment, d, penalty) for moment in moments])
+        residuals = [
+            (part - mean)[:, d:] - (part - mean)[:, :d] @ fit
+            for part, mean, fit in zip(parts, means, fits, strict=True)
+        ]
+        squares = np.stack([residual.T @ residual for residual in residuals])
+        covariance = (squares.sum(axis=0) - squares) / (n - counts)[:, None, None]
+        spectra, axes = np.linalg.eigh(covariance)
         spectra = np.maximum(spectra, _LEAST_VARIANCE)
-        best = int(np.log(spectra).sum(axis=1).argmin())
-        predicted = (f - means[fold, :d]) @ coefficients[fold, best] + means[fold, d:]
-        yield RidgeFold(fold, predicted, (axes[best] * spectra[best]) @ axes[best].T, best == 0)
+        coefficients.append(fits)
+        covariances.append((axes * spectra[:, None, :]) @ axes.transpose(0, 2, 1))
+        if choice.add(-0.5 * np.log(spectra).sum(axis=1)):
+            break
+    for fold, best in enumerate(choice.best):
+        predicted = (f - means[fold, :d]) @ coefficients[best][fold] + means[fold, d:]
+        yield RidgeFold(fold, predicted, covariances[best][fold], bool(best == 0))
+
+
+def _ridge(moments: NDArray[np.float64], d: int, penalty: float) -> NDArray[np.float64]:
+    """Coefficients (d, e), from the joint covariance of d features and e targets."""
+    if np.isinf(penalty):
+        return np.zeros_like(moments[:d, d:])
+    penalised = moments[:d, :d].copy()
+    penalised[np.diag_indices(d)] += penalty
+    factor = cholesky(penalised, lower=True, overwrite_a=True, check_finite=False)
+    return np.asarray(cho_solve((factor, True), moments[:d, d:], check_finite=False))
+
+
+class _Choice:
+    """Each fold's choice among decoders, tried from the constant one to the least penalised, by the other folds.
+
+    Attributes:
+        best: shape (n_folds,), the number of the decoder chosen.
+    """
+
+    def __init__(self, n_folds: int) -> None:
+        self.best = np.zeros(n_folds, dtype=np.intp)
+        self._most = np.full(n_folds, -np.inf)
+        self._n_worse = np.zeros(n_folds, dtype=np.intp)
+        self._n_tried = 0
+
+    def add(self, readings: NDArray[np.float64]) -> bool:
+        """Whether no fold wants to see a further decoder.
+
+        Args:
+            readings: shape (n_folds,), mean log q(y|t) over all folds but one, in nats.
+        """
+        # A fold that has ended its search stays out of it, or its own samples would have a say through the others'.
+        searches = self._n_worse < _PATIENCE
+        is_better = searches & (readings > self._most)
+        self._n_worse = np.where(searches, (self._n_worse + 1) * (readings < self._most - _WORSE), self._n_worse)
+        self.best = np.where(is_better, self._n_tried, self.best)
+        self._most = np.where(is_better, readings, self._most)
+        self._n_tried += 1
+        return bool((self._n_worse >= _PATIENCE).all())
 
 
 def logistic_probabilities(
@@ -122,35 +165,30 @@ def logistic_probabilities(
     weights[:, :, -1] = np.log(prior)[:, None]
     at_once = max(1, _SCORES // (len(rows) * n_classes))
     groups = [np.arange(i, min(i + at_once, n_folds)) for i in range(0, n_folds, at_once)]
-    log_p = [np.log(prior)[labels]]
-    held_out = [np.bincount(folds, weights=log_p[0], minlength=n_folds)]
-    best = np.zeros(n_folds, dtype=np.intp)
-    others = held_out[0].sum() - held_out[0]
-    n_worse = np.zeros(n_folds, dtype=np.intp)
-    for i, penalty in enumerate(_PENALTIES, start=1):
-        for group in groups:
+    choice = _Choice(n_folds)
+    log_p = []
+    for penalty in (np.inf, *_PENALTIES):
+        own = np.log(prior)[labels]
+        for group in groups if np.isfinite(penalty) else ():
             weights[:, group] = problem.minimise(weights[:, group], folds[rows] != group[:, None], penalty)
-        own = np.empty(n)
-        for fold in range(n_folds):
+        for fold in range(n_folds) if np.isfinite(penalty) else ():
             held = folds == fold
             scores = weights[:, fold] @ features[held].T
-            own[held] = _log_softmax(scores)[labels[held], np.arange(scores.shape[1])]
+            own[held] = np.log(_softmax(scores)[0][labels[held], np.arange(scores.shape[1])] + _LEAST_PROBABILITY)
         log_p.append(own)
-        held_out.append(np.bincount(folds, weights=own, minlength=n_folds))
-        read = held_out[i].sum() - held_out[i]
-        is_better = (read > others) & (n_worse < _PATIENCE)
-        best[is_better], others[is_better] = i, read[is_better]
-        n_worse = np.where((read < others - _WORSE * n) & (n_worse < _PATIENCE), n_worse + 1, n_worse)
-        n_worse[is_better] = 0
-        if (n_worse >= _PATIENCE).all():
+        sums = np.bincount(folds, weights=own, minlength=n_folds)
+        if choice.add((sums.sum() - sums) / (n - np.bincount(folds, minlength=n_folds))):
             break
-    return np.exp(np.stack(log_p)[best[folds], np.arange(n)]), best == 0
+    return np.exp(np.stack(log_p)[choice.best[folds], np.arange(n)]), choice.best == 0
 
 
-def _log_softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Over the first axis, that of the classes."""
-    scores = scores - scores.max(axis=0)
-    return np.asarray(scores - np.log(np.exp(scores).sum(axis=0)))
+def _softmax(scores: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Probabilities over the first axis, that of the classes, and the log of what they were divided by."""
+    top = scores.max(axis=0)
+    p = np.exp(scores - top)
+    total = p.sum(axis=0)
+    p /= total
+    return p, top + np.log(total)
 
 
 class _Logistic:
@@ -166,9 +204,7 @@ class _Logistic:
         self.one_hot = np.zeros((n_classes, 1, len(features)), dtype=np.float32)
         self.one_hot[labels, 0, np.arange(len(features))] = 1
 
-    def minimise(
-        self, w: NDArray[np.float32], is_train: NDArray[np.bool_], penalty: float
-    ) -> NDArray[np.float32]:
+    def minimise(self, w: NDArray[np.float32], is_train: NDArray[np.bool_], penalty: float) -> NDArray[np.float32]:
         """Weights of shape (K, F, d + 1), the last one the intercept, from a start of that shape.
 
         Args:
@@ -180,15 +216,12 @@ class _Logistic:
         penalties = np.full(w.shape[2], penalty, dtype=np.float32)
         penalties[-1] = 0
         scores = self._scores(w)
-        loss, p = self._loss(scores, shares), None
-        loss += 0.5 * np.einsum("kfd,kfd,d->f", w, w, penalties)
+        loss, p = self._loss(scores, shares, w, penalties)
+        factor = self._preconditioner(float(np.mean(p * (1 - p))), penalty)
         direction = gradient = steepest = np.zeros_like(w)
         slope_before = np.ones(w.shape[1])
         for _ in range(_ITERATIONS):
-            p = np.exp(_log_softmax(scores))
             new = self._products((p - self.one_hot) * shares) + penalties * w
-            if _ == 0:
-                factor = self._preconditioner(float(np.mean(p * (1 - p))), penalty)
             new_steepest = cho_solve((factor, True), new.reshape(-1, w.shape[2]).T, check_finite=False).T
             new_steepest = np.ascontiguousarray(new_steepest).reshape(w.shape)
             slope = np.einsum("kfd,kfd->f", new, new_steepest)
@@ -197,14 +230,16 @@ class _Logistic:
             direction = turn[:, None].astype(np.float32) * direction - steepest
             descent = np.einsum("kfd,kfd->f", gradient, direction)
             change = self._scores(direction)
-            mean = (p * change).sum(axis=0)
-            curvature = (shares * ((p * change**2).sum(axis=0) - mean**2)).sum(axis=1)
+            weighted = p * change
+            mean = weighted.sum(axis=0)
+            weighted *= change
+            curvature = np.einsum("fn,fn->f", shares, weighted.sum(axis=0) - mean**2)
             curvature = curvature + np.einsum("kfd,kfd,d->f", direction, direction, penalties)
             step = np.where(descent < 0, -descent / np.maximum(curvature, 1e-30), 0).astype(np.float32)
-            for _try in range(20):
+            for _halving in range(20):
                 moved = w + step[:, None] * direction
                 new_scores = scores + step[:, None] * change
-                new_loss = self._loss(new_scores, shares) + 0.5 * np.einsum("kfd,kfd,d->f", moved, moved, penalties)
+                new_loss, p = self._loss(new_scores, shares, moved, penalties)
                 overshot = new_loss > loss + 1e-6
                 if not overshot.any():
                     break
@@ -229,9 +264,15 @@ class _Logistic:
     def _products(self, residuals: NDArray[np.float32]) -> NDArray[np.float32]:
         return (residuals.reshape(-1, residuals.shape[2]) @ self.features).reshape(*residuals.shape[:2], -1)
 
-    def _loss(self, scores: NDArray[np.float32], shares: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Cross entropy of each fit, shape (F,), in nats a sample."""
+    def _loss(
+        self,
+        scores: NDArray[np.float32],
+        shares: NDArray[np.float32],
+        w: NDArray[np.float32],
+        penalties: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Penalised cross entropy of each fit, shape (F,), in nats a sample, and probabilities (K, F, n)."""
+        p, log_total = _softmax(scores)
         own = np.take_along_axis(scores, self.labels[None, None, :], axis=0)[0]
-        top = scores.max(axis=0)
-        log_sum = top + np.log(np.exp(scores - top).sum(axis=0))
-        return np.einsum("fn,fn->f", shares, log_sum - own, dtype=np.float64)
+        loss = np.einsum("fn,fn->f", shares, log_total - own, dtype=np.float64)
+        return loss + 0.5 * np.einsum("kfd,kfd,d->f", w, w, penalties), p
