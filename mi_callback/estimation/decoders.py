@@ -48,12 +48,14 @@ class RidgeFold:
         predicted: predictions for all samples, shape (n, e).
         residual_covariance: covariance of held-out residuals, taken from the other folds, shape (e, e).
         is_constant: whether the decoder that looks at nothing read the other folds best.
+        influence: what each sample of the fold adds to the mean log q(y|t) through the other folds' decoders, times n.
     """
 
     fold: int
     predicted: NDArray[np.float64]
     residual_covariance: NDArray[np.float64]
     is_constant: bool
+    influence: NDArray[np.float64]
 
 
 def ridge_folds(f: NDArray[np.float64], y: NDArray[np.float64], folds: NDArray[np.intp]) -> Iterator[RidgeFold]:
@@ -81,7 +83,7 @@ def ridge_folds(f: NDArray[np.float64], y: NDArray[np.float64], folds: NDArray[n
     coefficients, covariances = [], []
     choice = _Choice(n_folds)
     for penalty in (np.inf, *_PENALTIES):
-        fits = np.stack([_ridge(moment, d, penalty) for moment in moments])
+        fits = np.stack([_ridge_solve(moment[:d, :d], moment[:d, d:], penalty) for moment in moments])
         residuals = [
             (part - mean)[:, d:] - (part - mean)[:, :d] @ fit
             for part, mean, fit in zip(parts, means, fits, strict=True)
@@ -94,19 +96,30 @@ def ridge_folds(f: NDArray[np.float64], y: NDArray[np.float64], folds: NDArray[n
         covariances.append((axes * spectra[:, None, :]) @ axes.transpose(0, 2, 1))
         if choice.add(-0.5 * np.log(spectra).sum(axis=1)):
             break
+    penalty = _PENALTIES[int(np.median(choice.best)) - 1] if np.median(choice.best) >= 1 else np.inf
+    mean = total_sum / n
+    left = np.empty_like(y)  # held-out residuals, by their covariance and as they are
+    scaled = np.empty_like(y)
+    for fold, best in enumerate(choice.best):
+        held = folds == fold
+        left[held] = y[held] - means[fold, d:] - (f[held] - means[fold, :d]) @ coefficients[best][fold]
+        scaled[held] = np.linalg.solve(covariances[best][fold], left[held].T).T
+    centred = f - mean[:d]
+    gain = _ridge_solve(total[:d, :d] / n - np.outer(mean[:d], mean[:d]), centred.T @ scaled / n, penalty)
+    influence = ((centred @ gain) * left).sum(axis=1)
     for fold, best in enumerate(choice.best):
         predicted = (f - means[fold, :d]) @ coefficients[best][fold] + means[fold, d:]
-        yield RidgeFold(fold, predicted, covariances[best][fold], bool(best == 0))
+        yield RidgeFold(fold, predicted, covariances[best][fold], bool(best == 0), influence[folds == fold])
 
 
-def _ridge(moments: NDArray[np.float64], d: int, penalty: float) -> NDArray[np.float64]:
-    """Coefficients (d, e), from the joint covariance of d features and e targets."""
+def _ridge_solve(gram: NDArray[np.float64], cross: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
+    """(gram + penalty)^-1 cross, shape (d, e)."""
     if np.isinf(penalty):
-        return np.zeros_like(moments[:d, d:])
-    penalised = moments[:d, :d].copy()
-    penalised[np.diag_indices(d)] += penalty
+        return np.zeros_like(cross)
+    penalised = gram.copy()
+    penalised[np.diag_indices(len(gram))] += penalty
     factor = cholesky(penalised, lower=True, overwrite_a=True, check_finite=False)
-    return np.asarray(cho_solve((factor, True), moments[:d, d:], check_finite=False))
+    return np.asarray(cho_solve((factor, True), cross, check_finite=False))
 
 
 class _Choice:
@@ -140,7 +153,7 @@ class _Choice:
 
 def logistic_probabilities(
     f: NDArray[np.float64], labels: NDArray[np.intp], folds: NDArray[np.intp]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
     """Held-out probabilities under multinomial logistic regressions, each fitted without one fold.
 
     Penalties are tried from strong to weak, each fit starting from the one before, until the other folds are read
@@ -152,8 +165,9 @@ def logistic_probabilities(
         folds: shape (n,), the fold of each sample.
 
     Returns:
-        The probability of each sample's own class, shape (n,), and whether each fold is read by the decoder that
-        looks at nothing, shape (n_folds,).
+        The probability of each sample's own class, shape (n,); whether each fold is read by the decoder that looks at
+        nothing, shape (n_folds,); and what each sample adds to the mean log probability through the decoders of other
+        folds, times n, shape (n,).
     """
     f = spanned(f)
     n, n_classes, n_folds = len(labels), int(labels.max()) + 1, int(folds.max()) + 1
@@ -166,20 +180,38 @@ def logistic_probabilities(
     at_once = max(1, _SCORES // (len(rows) * n_classes))
     groups = [np.arange(i, min(i + at_once, n_folds)) for i in range(0, n_folds, at_once)]
     choice = _Choice(n_folds)
-    log_p = []
+    log_p, tried = [], []
     for penalty in (np.inf, *_PENALTIES):
         own = np.log(prior)[labels]
-        for group in groups if np.isfinite(penalty) else ():
-            weights[:, group] = problem.minimise(weights[:, group], folds[rows] != group[:, None], penalty)
-        for fold in range(n_folds) if np.isfinite(penalty) else ():
-            held = folds == fold
-            scores = weights[:, fold] @ features[held].T
-            own[held] = np.log(_softmax(scores)[0][labels[held], np.arange(scores.shape[1])] + _LEAST_PROBABILITY)
+        if np.isfinite(penalty):
+            for group in groups:
+                weights[:, group] = problem.minimise(weights[:, group], folds[rows] != group[:, None], penalty)
+            for fold in range(n_folds):
+                held = np.flatnonzero(folds == fold)
+                p = _softmax(weights[:, fold] @ features[held].T)[0]
+                own[held] = np.log(p[labels[held], np.arange(len(held))] + _LEAST_PROBABILITY)
         log_p.append(own)
+        tried.append(weights.copy())
         sums = np.bincount(folds, weights=own, minlength=n_folds)
         if choice.add((sums.sum() - sums) / (n - np.bincount(folds, minlength=n_folds))):
             break
-    return np.exp(np.stack(log_p)[choice.best[folds], np.arange(n)]), choice.best == 0
+    typical = int(np.median(choice.best))
+    influence = np.zeros(n)
+    if typical > 0:
+        # In training what is left of a sample bounds its pull on the weights, which on separable classes is slight.
+        left, trained = np.empty((2, n_classes, n), dtype=np.float32)
+        for fold, best in enumerate(choice.best):
+            held = np.flatnonzero(folds == fold)
+            left[:, held] = -_softmax(tried[best][:, fold] @ features[held].T)[0]
+            other = (fold + 1) % n_folds
+            trained[:, held] = -_softmax(tried[choice.best[other]][:, other] @ features[held].T)[0]
+        variance = float(np.mean(-left * (1 + left)))
+        left[labels, np.arange(n)] += 1
+        trained[labels, np.arange(n)] += 1
+        factor = problem.curvature(max(variance, 1e-3), _PENALTIES[typical - 1])
+        gain = cho_solve((factor, True), (left @ features / n).T, check_finite=False).T
+        influence = ((gain @ features.T) * trained).sum(axis=0)
+    return np.exp(np.stack(log_p)[choice.best[folds], np.arange(n)]), choice.best == 0, influence
 
 
 def _softmax(scores: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -217,7 +249,7 @@ class _Logistic:
         penalties[-1] = 0
         scores = self._scores(w)
         loss, p = self._loss(scores, shares, w, penalties)
-        factor = self._preconditioner(float(np.mean(p * (1 - p))), penalty)
+        factor = self.curvature(float(np.mean(p * (1 - p))), penalty)
         direction = gradient = steepest = np.zeros_like(w)
         slope_before = np.ones(w.shape[1])
         for _ in range(_ITERATIONS):
@@ -250,7 +282,7 @@ class _Logistic:
                 break
         return w
 
-    def _preconditioner(self, variance: float, penalty: float) -> NDArray[np.float32]:
+    def curvature(self, variance: float, penalty: float) -> NDArray[np.float32]:
         """Cholesky factor of the curvature if every class had this variance."""
         curvature = variance * self.gram
         curvature[np.diag_indices(len(curvature))] += 1e-6 * variance

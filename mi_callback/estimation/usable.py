@@ -80,11 +80,13 @@ def usable_information(
     rng = np.random.default_rng((seed, 0x5AB))
     if discrete:
         labels = np.unique(y[:, 0], return_inverse=True)[1].reshape(-1)
-        local, is_constant = _from_classes(_features(t), labels, n_folds, rng)
+        local, is_constant, influence = _from_classes(_features(t), labels, n_folds, rng)
     else:
-        local, is_constant = _from_values(_features(t), y.astype(np.float64), n_folds, rng)
+        local, is_constant, influence = _from_values(_features(t), y.astype(np.float64), n_folds, rng)
     return UsableInformation(
-        local=local, stderr=float(local.std()) / math.sqrt(len(local)), constant_decoder=bool(is_constant.mean() > 0.5)
+        local=local,
+        stderr=math.hypot(local.std(), influence.std()) / math.sqrt(len(local)),
+        constant_decoder=bool(is_constant.mean() > 0.5),
     )
 
 
@@ -116,21 +118,21 @@ def _stratified(labels: NDArray[np.intp], n_folds: int, rng: np.random.Generator
 
 def _from_classes(
     f: NDArray[np.float64], labels: NDArray[np.intp], n_folds: int, rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
     """H(Y) minus the held-out cross entropy, sample by sample, in nats.
 
     The plug-in H(Y) falls short of the true one by (K - 1) / 2n, on the safe side.
     """
     n = len(labels)
     frequency = np.bincount(labels) / n
-    own, is_constant = logistic_probabilities(f, labels, _stratified(labels, n_folds, rng))
+    own, is_constant, influence = logistic_probabilities(f, labels, _stratified(labels, n_folds, rng))
     prior = frequency[labels]
-    return np.log((1 - _GUARD) * own / prior + _GUARD), is_constant
+    return np.log((1 - _GUARD) * own / prior + _GUARD), is_constant, influence
 
 
 def _from_values(
     f: NDArray[np.float64], y: NDArray[np.float64], n_folds: int, rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
     """Local log q(y|t) / q(y) in nats, q a Gaussian around the prediction of a cross-fitted ridge."""
     spread = y.std(axis=0)
     y = (y[:, spread > 0] - y[:, spread > 0].mean(axis=0)) / spread[spread > 0]
@@ -138,19 +140,19 @@ def _from_values(
     if y.shape[1] > _MAX_TARGETS:  # a function of Y: the bound stays one, and the residuals' covariance estimable
         y = y @ np.linalg.svd(y, full_matrices=False)[2][:_MAX_TARGETS].T
     folds = _folds(n, n_folds, rng)
-    local = np.empty(n)
+    local, influence = np.empty(n), np.empty(n)
     others = rng.permutation(n)[:_MARGINAL_SAMPLES]
     listed = np.zeros(n, dtype=bool)
     listed[others] = True
     is_constant = np.zeros(n_folds, dtype=bool)
     for fit in ridge_folds(f, y, folds):
         held = np.flatnonzero(folds == fit.fold)
-        is_constant[fit.fold] = fit.is_constant
+        is_constant[fit.fold], influence[held] = fit.is_constant, fit.influence
         whiten = np.linalg.inv(np.linalg.cholesky(fit.residual_covariance)).T
         p, z = fit.predicted @ whiten, y[held] @ whiten
         own = -0.5 * ((z - p[held]) ** 2).sum(axis=1)
         local[held] = own - _log_mean_density(z, own, p[others], listed[held])
-    return np.log((1 - _GUARD) * np.exp(local) + _GUARD), is_constant
+    return np.log((1 - _GUARD) * np.exp(local) + _GUARD), is_constant, influence
 
 
 def _log_mean_density(
