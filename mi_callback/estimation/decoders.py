@@ -98,18 +98,20 @@ def ridge_folds(f: NDArray[np.float64], y: NDArray[np.float64], folds: NDArray[n
             break
     penalty = _PENALTIES[int(np.median(choice.best)) - 1] if np.median(choice.best) >= 1 else np.inf
     mean = total_sum / n
-    left = np.empty_like(y)  # held-out residuals, by their covariance and as they are
-    scaled = np.empty_like(y)
+    predictions = [
+        (f - means[fold, :d]) @ coefficients[best][fold] + means[fold, d:] for fold, best in enumerate(choice.best)
+    ]
+    # In training what is left of a sample bounds its pull on the coefficients; held out, it shows what they lack.
+    trained, scaled = np.empty_like(y), np.empty_like(y)
     for fold, best in enumerate(choice.best):
         held = folds == fold
-        left[held] = y[held] - means[fold, d:] - (f[held] - means[fold, :d]) @ coefficients[best][fold]
-        scaled[held] = np.linalg.solve(covariances[best][fold], left[held].T).T
+        trained[held] = (y - predictions[(fold + 1) % n_folds])[held]
+        scaled[held] = np.linalg.solve(covariances[best][fold], (y - predictions[fold])[held].T).T
     centred = f - mean[:d]
     gain = _ridge_solve(total[:d, :d] / n - np.outer(mean[:d], mean[:d]), centred.T @ scaled / n, penalty)
-    influence = ((centred @ gain) * left).sum(axis=1)
+    influence = ((centred @ gain) * trained).sum(axis=1)
     for fold, best in enumerate(choice.best):
-        predicted = (f - means[fold, :d]) @ coefficients[best][fold] + means[fold, d:]
-        yield RidgeFold(fold, predicted, covariances[best][fold], bool(best == 0), influence[folds == fold])
+        yield RidgeFold(fold, predictions[fold], covariances[best][fold], bool(best == 0), influence[folds == fold])
 
 
 def _ridge_solve(gram: NDArray[np.float64], cross: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
