@@ -150,15 +150,18 @@ class Router:
         if t.n_samples < 10:
             return self._record(np.array([math.nan]), t.n_samples, name, "held-out", "fewer than ten samples")
         target = y.labels.codes if y.discrete else y.values
-        local = usable_information(t.values, target, discrete=y.discrete, seed=self.estimator.seed)
+        usable = usable_information(t.values, target, discrete=y.discrete, seed=self.estimator.seed)
         record = self._record(
-            local,
+            usable.local,
             t.n_samples,
             name,
             "held-out",
             "lower bound on I(T;Y) that a linear decoder attains on samples it was not fitted on",
         )
-        return with_flags(record, Flag.CONSTANT) if t.is_constant or y.is_constant else record
+        record = dataclasses.replace(record, stderr=usable.stderr * self._unit)
+        if t.is_constant or y.is_constant:
+            return with_flags(record, Flag.CONSTANT)
+        return with_flags(record, Flag.CONSTANT_DECODER) if usable.constant_decoder else record
 
     def input(self, t: Variable, *, is_stochastic: bool = False) -> list[Reading]:
         """I(X;T), routed by what the layer is.
