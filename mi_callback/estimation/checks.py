@@ -104,7 +104,10 @@ def _dense(name: str, values: Any) -> NDArray[Any]:
     elif hasattr(values, "toarray") and hasattr(values, "nnz"):
         raise TypeError(f"{name}: expected a dense array, got {type(values).__name__}. Use {name}.toarray().")
     try:
-        return np.asarray(values)
+        array = np.asarray(values)
+        if array.dtype.kind in "US" and isinstance(values, list | tuple):  # numpy writes a NaN among strings as "nan"
+            return np.asarray(values, dtype=object)
+        return array
     except Exception as error:
         raise TypeError(
             f"{name}: expected an array of numbers or labels, shape (n,) or (n, d), got {type(values).__name__} that "
