@@ -50,8 +50,9 @@ class MutualInformationMonitor(Callback):
     Args:
         layers: dotted name of a module, a glob (``*`` crosses dots), a list of them, or a dict of such names to labels.
             None measures every activation module, and blocks without one such as recurrent and transformer layers; if
-            there are none, every layer that owns parameters; what was chosen is said when training starts. The model's own output is always measured, as ``output``. A module that fires
-            several times in one forward pass is measured call by call, as ``<layer>.call1`` and so on.
+            there are none, every layer that owns parameters; what was chosen is said when training starts. The model's
+            own output is always measured, as ``output``. A module that fires several times in one forward pass is
+            measured call by call, as ``<layer>.call1`` and so on.
         quantities: "target" for I(T;Y), "input" for I(X;T).
         every_n_epochs: measure at epochs 0, n, 2n, ...
         max_samples: the most samples to measure on, as a fixed random subset of the training set; None for all.
@@ -62,8 +63,9 @@ class MutualInformationMonitor(Callback):
         unit: "bits" or "nats".
         seed: seed of permutations, subsets and augmentation; training's random numbers are not touched.
         batch_fn: batch -> (inputs, targets). Not needed for tensors, pairs, and dicts with the usual keys, of which the
-            model gets all that ``forward`` takes by name, such as a mask, but not the targets. A tuple of inputs is spread over the parameters of ``forward``, a dict is passed by name. A third value is what
-            X is in I(X;T), such as the embedding of token ids, which have no distances themselves.
+            model gets all that ``forward`` takes by name, such as a mask, but not the targets. A tuple of inputs is
+            spread over the parameters of ``forward``, a dict is passed by name. A third value is what X is in I(X;T),
+            such as the embedding of token ids, which have no distances themselves.
         noise_std: standard deviation sigma of measurement noise: ``mi_input`` is then I(X; T + sigma Z), finite where
             I(X;T) of a deterministic layer is not. A list is a sweep: the first is logged as
             ``mi_input``, the others as ``mi_input_noise_<sigma>``. None for no noise.
