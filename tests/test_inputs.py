@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from mi_callback import MutualInformationMonitor
 from mi_callback.collection.samples import Share, subset
-from tests.estimation.test_kinds import information_of_rounded
+from tests.ground_truth import information_of_rounded
 from tests.models import QUIET, Net, loader, trainer
 
 pytestmark = [pytest.mark.filterwarnings(rule) for rule in QUIET]
