@@ -263,7 +263,7 @@ def test_more_neighbours_than_samples(tmp_path):
     [
         ({"layers": ["net.9"]}, None, r"no module 'net\.9'.*It has: net, net\.0"),
         ({"layers": ["spare"]}, None, "'spare' never fired"),
-        ({}, DataLoader(TensorDataset(*pairs(), torch.zeros(60)), batch_size=16), "batch: expected .*batch_fn"),
+        ({}, DataLoader(TensorDataset(*pairs(), torch.zeros(60)), batch_size=16), "batch: .*batch_fn"),
     ],
 )
 def test_what_cannot_work_is_told_before_the_first_step(tmp_path, options, data, message):
@@ -322,7 +322,7 @@ def test_without_permutations_there_is_no_null(tmp_path):
 
 
 def test_the_networks_own_tables_of_x_and_y_are_made_once(tmp_path, monkeypatch):
-    from mi_callback import measuring
+    from mi_callback.monitoring import measuring
 
     made = []
     variable = measuring.Variable
