@@ -431,7 +431,7 @@ def test_more_neighbours_than_samples(tmp_path):
     [
         ({"layers": ["net.9"]}, None, r"no module 'net\.9'.*It has: net, net\.0"),
         ({"layers": ["spare"]}, None, "'spare' never fired"),
-        ({}, DataLoader(TensorDataset(*pairs(), torch.zeros(60)), batch_size=16), "batch: expected .*batch_fn"),
+        ({}, DataLoader(TensorDataset(*pairs(), torch.zeros(60)), batch_size=16), "batch: .*batch_fn"),
     ],
 )
 def test_what_cannot_work_is_told_before_the_first_step(tmp_path, options, data, message):
@@ -497,7 +497,7 @@ def test_the_networks_own_tables_of_x_and_y_are_made_once(tmp_path, monkeypatch)
     monkeypatch.setattr(measuring, "Variable", lambda *a, name, **k: made.append(name) or variable(*a, name=name, **k))
     fit(tmp_path, monitor(layers=["net.1"]), max_epochs=3)
     # The first batch, tried before training, is a set of its own.
-    assert [name for name in made if name in ("y", "inputs")] == ["inputs", "y"] * 2
+    assert [name for name in made if name in ("targets", "inputs")] == ["inputs", "targets"] * 2
 
 
 def test_a_convolution_too_wide_to_keep_is_reduced_read_and_named(tmp_path):

@@ -141,7 +141,7 @@ class Router:
             *self._space_flags(t, y, estimate),
         )
         reason = "classes: neighbours of the same class (Ross 2014)" if y.discrete else "by neighbours (Kraskov 2004)"
-        estimate = with_flags(dataclasses.replace(estimate, reason=estimate.reason or reason), *flags)
+        estimate = with_flags(dataclasses.replace(estimate, reason=f"{reason}; {estimate.reason}"), *flags)
         return [Reading("target", estimate), Reading("usable", usable)]
 
     def usable(self, t: Variable, y: Variable) -> MutualInformation:
@@ -207,7 +207,7 @@ class Router:
             *self._space_flags(t, x, estimate),
             *flags_from_record(estimate, partner_dim=math.nan if x.discrete else self._x_dimension),
         )
-        return with_flags(dataclasses.replace(estimate, reason=estimate.reason or reason), *flags)
+        return with_flags(dataclasses.replace(estimate, reason=f"{reason}; {estimate.reason}"), *flags)
 
     def _own_noise(self, t: Variable) -> list[Reading]:
         """A layer that is truly noisy: from its own samples, held against a bound by a decoder."""
