@@ -194,15 +194,15 @@ class Estimator:
 
 def _share_of_repeats(table: NeighborTable, target: Target) -> float:
     """Share of samples that repeat an earlier one on both sides."""
-    if not (table.atoms > 1).any():
+    if not (table.copies > 1).any():
         return 0.0
     if isinstance(target, LabelTarget):
         other: NDArray[np.generic] = target.codes
     elif isinstance(target, NeighborTable):
-        other = target.first
+        other = target.leaders
     else:
         other = target.values
-    pairs = np.rec.fromarrays([table.first, other])
+    pairs = np.rec.fromarrays([table.leaders, other])
     return 1 - len(np.unique(pairs)) / table.n_samples
 
 

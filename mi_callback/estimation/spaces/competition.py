@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mi_callback.estimation.direct import read_directly
 from mi_callback.estimation.estimators import read_table
 from mi_callback.estimation.neighbors import Metric, NeighborTable, balance_rank, default_width, width_for_classes
 from mi_callback.estimation.parallel import one_blas_thread, run_side_by_side
@@ -158,12 +157,12 @@ def compete(x: Array, y: NDArray[Any], *, k: int, metric: Metric, seed: int) -> 
         candidates = fit_candidates(FittingHalf(x[fitting], y[fitting], n_fit, seed))
         if not candidates:
             return Winner(np.sort(held_out), SCORES, np.empty(0))
-        values = [read_directly(*c.space(x[compared], y[compared]), k, metric) for c in candidates]
+        values = [_local_values(c.space, x[compared], y[compared], k, metric) for c in candidates]
         best = 0
         for later in range(1, len(candidates)):
             if _beats(values[later], values[best]):
                 best = later
-        ahead = values[best] - read_directly(x[compared], y[compared], k, metric)
+        ahead = values[best] - _local_values(SCORES, x[compared], y[compared], k, metric)
         return Winner(np.sort(held_out), candidates[best].refit() or candidates[best].space, ahead)
 
     winners = [winner for winner in run_side_by_side(win, [halves, halves[::-1]]) if winner is not None]
@@ -175,6 +174,10 @@ def _split(classes: NDArray[np.integer], rng: np.random.Generator) -> tuple[NDAr
     order = rng.permutation(len(classes))
     by_class = order[np.argsort(classes[order], kind="stable")]
     return rng.permutation(by_class[::2]), rng.permutation(by_class[1::2])
+
+
+def _local_values(space: FittedSpace, x: Array, y: NDArray[Any], k: int, metric: Metric) -> NDArray[np.float64]:
+    return read_table(*neighbors_in(space, x, y, k=k, metric=metric), k).local
 
 
 def _beats(later: NDArray[np.float64], best: NDArray[np.float64]) -> bool:
