@@ -47,7 +47,9 @@ def group_rows(values: ArrayLike) -> Groups:
     if rows.dtype.kind not in "biuf":
         rows = np.unique(rows, return_inverse=True)[1].reshape(rows.shape)
     d = rows.shape[1]
-    multipliers = np.random.default_rng(0).integers(1, 2**63, size=d, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    multipliers = np.random.default_rng(0x4A54).integers(1, 2**63, size=d, dtype=np.uint64) * np.uint64(2) + np.uint64(
+        1
+    )
     parts = [slice(start, start + max(1, _HASHED // d)) for start in range(0, len(rows), max(1, _HASHED // d))]
     hashes = np.empty(len(rows), np.uint64)
     for part in parts:  # a part at a time: no copy of all in eight bytes
@@ -66,11 +68,9 @@ def group_rows(values: ArrayLike) -> Groups:
 
 def _words(rows: NDArray[Any]) -> NDArray[np.uint64]:
     """Numbers as eight bytes each, equal where the numbers are."""
-    if rows.dtype.kind == "f":
-        rows = rows.astype(np.float64) + 0.0  # -0.0 + 0.0 is 0.0: the two zeros are one value
-    else:
-        rows = rows.astype(np.int64)
-    return np.ascontiguousarray(rows).view(np.uint64)
+    # -0.0 + 0.0 is 0.0: the two zeros are one value
+    wide = rows.astype(np.float64) + 0.0 if rows.dtype.kind == "f" else rows.astype(np.int64)
+    return np.ascontiguousarray(wide).view(np.uint64)
 
 
 def entropy(values: ArrayLike) -> NDArray[np.float64]:

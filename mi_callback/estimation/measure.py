@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import warnings
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -15,7 +17,7 @@ from mi_callback.estimation.flagging import flags_from_record, with_flags
 from mi_callback.estimation.neighbors import Metric, NeighborTable
 from mi_callback.estimation.permutation import Permutations, p_value
 from mi_callback.estimation.records import Flag, MutualInformation, Unit
-from mi_callback.estimation.spaces.fitted import read_in_best_space
+from mi_callback.estimation.spaces.competition import read_in_best_space
 from mi_callback.estimation.subsampling import drop_singletons, subsample
 from mi_callback.estimation.targets import LabelTarget, Target
 from mi_callback.estimation.variable import PlainSpace, Variable
@@ -72,6 +74,9 @@ class Estimator:
         Raises:
             ValueError: different numbers of samples, or fewer than k + 2, single members of classes included.
         """
+        return dataclasses.replace(self._estimate(x, y), reason=f"{y.name} as {y.kind}")
+
+    def _estimate(self, x: Variable, y: Variable) -> MutualInformation:
         check_same_length(x.name, x.n_samples, y.name, y.n_samples)
         check_enough_samples(x.n_samples, self.k)
         flags = set()
@@ -220,7 +225,9 @@ def mutual_information(
 
     Args:
         x: shape (n,) or (n, d), numbers.
-        y: shape (n,) or (n, q). Floats are continuous; integers, bools and strings in one dimension are class labels.
+        y: shape (n,) or (n, q), numbers or class labels. Strings, bools, one-hot rows, integers of at most ten
+            different values, floats of two, and integers that number classes with some thirty samples each are
+            classes; ages, counts and other integers are numbers. ``reason`` of the result says what was decided.
         k: number of neighbours, at most n - 2. A class with m <= k members uses its m - 1.
         n_permutations: number of permutations P of the null.
         metric: distance within each side, "euclidean" or "chebyshev".
@@ -230,7 +237,7 @@ def mutual_information(
             it does better than normal scores, which need not split. All but "raw" put both sides on the balanced
             scale: distances divided by the median distance to the sqrt(k n)-th neighbour.
         unit: "bits" or "nats".
-        discrete: whether y holds class labels, told by its type if None. Equal rows, one-hot ones too, are one class.
+        discrete: whether y holds class labels, told by its type and values if None. Equal rows are one class.
         seed: seed of permutations and subsamples.
 
     Returns:
@@ -238,7 +245,10 @@ def mutual_information(
 
     Raises:
         ValueError: shapes that do not fit, NaN or infinity, too few samples for k, or an option that is not understood.
-        TypeError: x that is not numeric, or an option of another type.
+        TypeError: x that is not numeric, y that is neither numbers nor labels, or an option of another type.
+
+    Warns:
+        UserWarning: the integers of y might be class labels as well as numbers; say so by ``discrete``.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -248,4 +258,7 @@ def mutual_information(
         True
     """
     estimator = Estimator(k=k, n_permutations=n_permutations, metric=metric, space=space, unit=unit, seed=seed)
-    return estimator.estimate(Variable(x, discrete=False, name="x"), Variable(y, discrete=discrete, name="y"))
+    a, b = Variable(x, discrete=False, name="x"), Variable(y, discrete=discrete, name="y")
+    if b.kind.is_guess:
+        warnings.warn(f"y is taken as {b.kind}. If they are classes, pass discrete=True.", stacklevel=2)
+    return estimator.estimate(a, b)

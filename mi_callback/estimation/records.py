@@ -60,6 +60,10 @@ class Flag(enum.Enum):
         "The estimate is not told apart from independence (p > .05 under permuted samples). Do not read a trend into "
         "it."
     )
+    CONSTANT_DECODER = (
+        "No linear decoder read held-out samples better than one that looks at nothing, so usable information is 0. "
+        "Too few samples give that too: before reading it as information lost, see whether more samples raise it."
+    )
     DETERMINISTIC = (
         "A deterministic layer of a continuous input has infinite I(X;T); the reading shows the resolution of the "
         "samples, not compression. Set noise_std to measure I(X; T + sigma Z)."
@@ -77,7 +81,14 @@ class Flag(enum.Enum):
     @property
     def is_doubt(self) -> bool:
         """Whether it casts doubt on the value; figures draw such points hollow. The others are remarks."""
-        return self not in (Flag.CONSTANT, Flag.SINGLETONS, Flag.FEW_PER_CLASS, Flag.DEAD_UNITS, Flag.WITHIN_NULL)
+        return self not in (
+            Flag.CONSTANT,
+            Flag.SINGLETONS,
+            Flag.FEW_PER_CLASS,
+            Flag.DEAD_UNITS,
+            Flag.WITHIN_NULL,
+            Flag.CONSTANT_DECODER,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,3 +138,12 @@ class MutualInformation:
     half: float = math.nan
     bounds: tuple[float, float] | None = None
     reason: str = ""
+
+    def __repr__(self) -> str:
+        """What a reader wants to see first; the null and the rest are attributes."""
+        p_value = "" if self.p_value is None else f", p_value={self.p_value:.3g}"
+        flags = f", flags=[{', '.join(flag.label for flag in self.flags)}]" if self.flags else ""
+        return (
+            f"MutualInformation({self.mi:.3f} \N{PLUS-MINUS SIGN} {self.stderr:.3f} {self.unit}{p_value}, "
+            f"n_samples={self.n_samples}, estimator={self.estimator!r}, space={self.space!r}{flags})"
+        )

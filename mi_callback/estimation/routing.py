@@ -141,7 +141,7 @@ class Router:
             *self._space_flags(t, y, estimate),
         )
         reason = "classes: neighbours of the same class (Ross 2014)" if y.discrete else "by neighbours (Kraskov 2004)"
-        estimate = with_flags(dataclasses.replace(estimate, reason=estimate.reason or reason), *flags)
+        estimate = with_flags(dataclasses.replace(estimate, reason=f"{reason}; {estimate.reason}"), *flags)
         return [Reading("target", estimate), Reading("usable", usable)]
 
     def usable(self, t: Variable, y: Variable) -> MutualInformation:
@@ -150,15 +150,18 @@ class Router:
         if t.n_samples < 10:
             return self._record(np.array([math.nan]), t.n_samples, name, "held-out", "fewer than ten samples")
         target = y.labels.codes if y.discrete else y.values
-        local = usable_information(t.values, target, discrete=y.discrete, seed=self.estimator.seed)
+        usable = usable_information(t.values, target, discrete=y.discrete, seed=self.estimator.seed)
         record = self._record(
-            local,
+            usable.local,
             t.n_samples,
             name,
             "held-out",
             "lower bound on I(T;Y) that a linear decoder attains on samples it was not fitted on",
         )
-        return with_flags(record, Flag.CONSTANT) if t.is_constant or y.is_constant else record
+        record = dataclasses.replace(record, stderr=usable.stderr * self._unit)
+        if t.is_constant or y.is_constant:
+            return with_flags(record, Flag.CONSTANT)
+        return with_flags(record, Flag.CONSTANT_DECODER) if usable.constant_decoder else record
 
     def input(self, t: Variable, *, is_stochastic: bool = False) -> list[Reading]:
         """I(X;T), routed by what the layer is.
@@ -204,7 +207,7 @@ class Router:
             *self._space_flags(t, x, estimate),
             *flags_from_record(estimate, partner_dim=math.nan if x.discrete else self._x_dimension),
         )
-        return with_flags(dataclasses.replace(estimate, reason=estimate.reason or reason), *flags)
+        return with_flags(dataclasses.replace(estimate, reason=f"{reason}; {estimate.reason}"), *flags)
 
     def _own_noise(self, t: Variable) -> list[Reading]:
         """A layer that is truly noisy: from its own samples, held against a bound by a decoder."""

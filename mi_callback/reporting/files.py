@@ -7,30 +7,34 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mi_callback.reporting.history import is_history_state
 from mi_callback.reporting.series import ROW_KEYS
 
-if TYPE_CHECKING:
-    from mi_callback.reporting.history import History
+__all__ = ["FORMAT", "is_history_state", "load", "save"]
 
-__all__ = ["load", "save"]
+FORMAT = "mi_callback.history/1"  # marks the state, so that it is found in a checkpoint whatever key it stands under
 
-_INTEGERS = {"epoch", "step", "n_samples"}
+_INTEGERS = {"run", "epoch", "step", "n_samples"}
 _WORDS = {"layer", "quantity", "unit", "estimator", "space"}
 
 
-def save(history: History, path: Path) -> None:
-    """Write ``history`` as the ending of ``path`` says, see ``History.save``."""
+def is_history_state(state: object) -> bool:
+    """Whether ``state`` is what ``History.state_dict`` returns."""
+    return isinstance(state, Mapping) and state.get("format") == FORMAT
+
+
+def save(state: Mapping[str, Any], path: Path) -> None:
+    """Write the state of a history as the ending of ``path`` says, see ``History.save``."""
     if path.suffix == ".json":
         # JSON has no NaN: null stands for it, and a browser or another language can read the file
-        path.write_text(json.dumps(_null_for_nan(history.state_dict()), allow_nan=False), encoding="utf-8")
+        path.write_text(json.dumps(_null_for_nan(dict(state)), allow_nan=False), encoding="utf-8")
     elif path.suffix == ".csv":
         with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ROW_KEYS)
-            writer.writeheader()
-            writer.writerows(row | {"flags": " ".join(row["flags"])} for row in history.to_rows())
+            columns = state["columns"] | {"flags": [" ".join(flags) for flags in state["columns"]["flags"]]}
+            writer = csv.writer(file)
+            writer.writerow(ROW_KEYS)
+            writer.writerows(zip(*(columns[key] for key in ROW_KEYS), strict=True))
     else:
         raise ValueError(f"path: expected a name that ends in .json or .csv, got {path.name!r}.")
 
@@ -70,25 +74,26 @@ def _from_json(path: Path) -> dict[str, Any]:
     for key, values in state["columns"].items():
         if key not in _INTEGERS | _WORDS | {"flags", "p_value"}:  # a missing p-value is None, other numbers are NaN
             state["columns"][key] = [_nan_for_null(v) for v in values]
-    for ceiling in state["ceilings"].values():
-        ceiling |= {"value": _nan_for_null(ceiling["value"]), "stderr": _nan_for_null(ceiling["stderr"])}
-    state["metrics"] = {
-        name: {int(epoch): _nan_for_null(v) for epoch, v in values.items()} for name, values in state["metrics"].items()
-    }
+    for run in (state, *state.get("earlier", ())):
+        for ceiling in run["ceilings"].values():
+            ceiling |= {"value": _nan_for_null(ceiling["value"]), "stderr": _nan_for_null(ceiling["stderr"])}
+        run["metrics"] = {
+            name: {int(epoch): _nan_for_null(v) for epoch, v in values.items()}
+            for name, values in run["metrics"].items()
+        }
     return dict(state)
 
 
 def _from_csv(path: Path) -> dict[str, Any]:
-    from mi_callback.reporting.history import History
-
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    for row in rows:
+        row.setdefault("run", "0")  # what was written before there were runs is one
     missing = [key for key in ROW_KEYS if rows and key not in rows[0]]
     if missing:
         raise ValueError(f"path: expected the columns {list(ROW_KEYS)} in {path.name!r}, {missing} are missing.")
-    state = History().state_dict()
-    state["columns"] = {key: [_parse(key, row[key]) for row in rows] for key in ROW_KEYS}
-    return state
+    columns = {key: [_parse(key, row[key]) for row in rows] for key in ROW_KEYS}
+    return {"format": FORMAT, "columns": columns, "ceilings": {}, "metrics": {}}
 
 
 def _parse(key: str, text: str) -> object:

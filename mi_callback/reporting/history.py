@@ -1,13 +1,15 @@
-"""Every estimate of a run in the order of measurement, kept as plain values that a checkpoint can hold."""
+"""Every estimate of one run or several in the order of measurement, as plain values that a checkpoint can hold."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from mi_callback.estimation.records import MutualInformation
+from mi_callback.reporting.files import FORMAT, is_history_state, load, save
 from mi_callback.reporting.series import ROW_KEYS, Ceiling, Series, series_of
 
 if TYPE_CHECKING:
@@ -16,9 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["History", "is_history_state"]
-
-_FORMAT = "mi_callback.history/1"  # marks the state, so that it is found in a checkpoint whatever key it stands under
+__all__ = ["History"]
 
 _BOUNDED = {
     "I(X;Y)": ("target", "usable"),
@@ -29,7 +29,10 @@ _BY_NEIGHBORS = "psi(n) - psi(k)"  # bounds what is read off neighbours, not mix
 
 
 class History:
-    """The estimates of a run, one row a layer, quantity and epoch, in the order of measurement.
+    """The estimates of training, one row a run, layer, quantity and epoch, in the order of measurement.
+
+    A run is one training from its start; one that resumes from a checkpoint is the same run. Everything here is about
+    the last run, but for ``to_rows``, files and ``len``, which hold all of them; ``of_run`` gives another by itself.
 
     What is measured again at an epoch that is already there, as happens when training resumes from a checkpoint that
     was written in the middle of an epoch, replaces the earlier row: the curve follows the weights that training went
@@ -45,13 +48,46 @@ class History:
     """
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[int, str, str], tuple[Any, ...]] = {}  # values in the order of ROW_KEYS
+        self._earlier: list[History] = []  # the runs before, in order, one each
+        self._start(0)
+
+    def _start(self, run: int) -> None:
+        self._run = run
+        self._rows: dict[tuple[int, str, str], tuple[Any, ...]] = {}  # of this run; values in the order of ROW_KEYS
         # the same by quantity, layer and epoch: curves are read at every drawing, and the rows may be many
         self._curves: dict[str, dict[str, dict[int, tuple[Any, ...]]]] = {}
+        self._series: dict[str, dict[str, Series]] = {}  # read from ``_curves`` already: several figures ask for them
         self._layers: dict[str, None] = {}  # a set in the order of first measurement
         self._spaces: dict[str, dict[str, str]] = {}  # quantity to the estimators that measured it, with their spaces
         self._ceilings: dict[str, Ceiling] = {}
         self._metrics: dict[str, dict[int, float]] = {}
+
+    def begin_run(self) -> None:
+        """Let what is added from now on be a new run; a run that nothing was measured in is not kept."""
+        if self._rows:
+            self._earlier.append(self._alone())
+            self._start(self._run + 1)
+
+    def _alone(self) -> History:
+        """The last run by itself, sharing its content."""
+        alone = copy.copy(self)
+        alone._earlier = []
+        return alone
+
+    def of_run(self, run: int | None = None) -> History:
+        """A copy that holds one run alone, to be drawn, tabled or laid over others.
+
+        Args:
+            run: number of the run, one of ``runs``; None for the last.
+
+        Raises:
+            ValueError: if there is no such run.
+        """
+        if run is None:
+            run = self.runs[-1] if self.runs else self._run
+        elif run not in self.runs:
+            raise ValueError(f"run: expected one of {self.runs}, got {run!r}.")
+        return copy.deepcopy(next(one for one in (*self._earlier, self) if one._run == run)._alone())
 
     def append(self, *, epoch: int, step: int, layer: str, quantity: str, estimate: MutualInformation) -> None:
         """Add one estimate.
@@ -74,6 +110,7 @@ class History:
         p_value = None if estimate.p_value is None or math.isnan(estimate.p_value) else float(estimate.p_value)
         self._add(
             (
+                self._run,
                 int(epoch),
                 int(step),
                 str(layer),
@@ -94,9 +131,10 @@ class History:
         )
 
     def _add(self, row: tuple[Any, ...]) -> None:
-        epoch, _, layer, quantity, *_, estimator, space, _, _, _ = row
+        _, epoch, _, layer, quantity, *_, estimator, space, _, _, _ = row
         self._rows[epoch, layer, quantity] = row
         self._curves.setdefault(quantity, {}).setdefault(layer, {})[epoch] = row
+        self._series.pop(quantity, None)
         self._layers[layer] = None
         if estimator != "none":  # a failed measurement
             self._spaces.setdefault(quantity, {})[estimator] = space
@@ -119,6 +157,11 @@ class History:
     def set_metric(self, name: str, epoch: int, value: float) -> None:
         """Keep a logged metric of training, such as the loss, to be drawn beside the curves."""
         self._metrics.setdefault(str(name), {})[int(epoch)] = float(value)
+
+    @property
+    def runs(self) -> list[int]:
+        """Numbers of the runs in which something was measured, in ascending order."""
+        return [history._run for history in (*self._earlier, self) if history._rows]
 
     @property
     def ceilings(self) -> dict[str, Ceiling]:
@@ -151,29 +194,40 @@ class History:
         return sorted({epoch for epoch, _, _ in self._rows})
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return sum(len(history._rows) for history in (*self._earlier, self))
 
     def __repr__(self) -> str:
-        return f"History({len(self.layers)} layers, {len(self.epochs)} epochs, quantities={self.quantities})"
+        runs = f"{len(self.runs)} runs, of the last " if self._earlier else ""
+        return f"History({runs}{len(self.layers)} layers, {len(self.epochs)} epochs, quantities={self.quantities})"
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """One new dict of plain values a layer, quantity and epoch, keys as in ``ROW_KEYS``, in the order measured."""
-        rows = [dict(zip(ROW_KEYS, values, strict=True)) for values in self._rows.values()]
+        """One new dict of plain values a run, layer, quantity and epoch, keys as in ``ROW_KEYS``, in order measured."""
+        rows = [
+            dict(zip(ROW_KEYS, values, strict=True))
+            for history in (*self._earlier, self)
+            for values in history._rows.values()
+        ]
         for row in rows:
             row["flags"] = list(row["flags"])
         return rows
 
-    def series(self, quantity: str) -> dict[str, Series]:
+    def series(self, quantity: str, *, run: int | None = None) -> dict[str, Series]:
         """Curves over epochs of one quantity, by layer.
 
         Args:
             quantity: "target", "input" or another quantity of the history.
+            run: number of the run, one of ``runs``; None for the last.
 
         Returns:
             A series for each layer in which the quantity was measured; empty if it never was.
         """
-        curves = self._curves.get(quantity, {})
-        return {layer: series_of(layer, quantity, list(rows.values())) for layer, rows in curves.items()}
+        if run is not None and run != self._run:
+            return self.of_run(run).series(quantity)
+        if quantity not in self._series:
+            curves = self._curves.get(quantity, {})
+            series = {layer: series_of(layer, quantity, list(rows.values())) for layer, rows in curves.items()}
+            self._series[quantity] = series
+        return dict(self._series[quantity])
 
     def ceilings_of(self, quantity: str) -> dict[str, Ceiling]:
         """The finite upper limits that bound ``quantity``, by name."""
@@ -206,9 +260,7 @@ class History:
         Raises:
             ValueError: if the name ends otherwise.
         """
-        from mi_callback.reporting.files import save
-
-        save(self, Path(path))
+        save(self.state_dict(), Path(path))
 
     @classmethod
     def load(cls, path: str | Path, *, monitor: str | None = None) -> History:
@@ -221,19 +273,16 @@ class History:
         Raises:
             ValueError: if the file holds no history, or several of which ``monitor`` does not name one.
         """
-        from mi_callback.reporting.files import load
-
         history = cls()
         history.load_state_dict(load(Path(path), monitor))
         return history
 
-    def plot(
-        self, kind: Literal["curves", "plane", "heat_map", "profile"] = "curves", *, ax: Axes | None = None
-    ) -> Figure | list[Artist]:
+    def plot(self, kind: str = "curves", *, ax: Axes | None = None) -> Figure | list[Artist]:
         """Draw a figure, which a notebook shows by itself.
 
         Args:
-            kind: "curves" over epochs, the information "plane", a "heat_map" of I(T;Y), or the "profile" over depth.
+            kind: "curves" over epochs, the information "plane", a "heat_map" of I(T;Y), the "profile" over depth, or
+                another name in ``mi_callback.reporting.figures.catalogue.FIGURES``.
             ax: axes to draw on; None makes a figure.
 
         Returns:
@@ -242,20 +291,24 @@ class History:
         Raises:
             ValueError: if ``kind`` is none of these.
         """
-        from mi_callback.reporting import figures
+        from mi_callback.reporting.figures.catalogue import plot
 
-        return figures.plot(self, kind, ax)
+        return plot(self, kind, ax)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything as dicts and lists of plain values, column by column, so that it loads with ``weights_only``."""
-        rows = list(self._rows.values())
+        rows = [values for history in (*self._earlier, self) for values in history._rows.values()]
         columns = {key: [values[i] for values in rows] for i, key in enumerate(ROW_KEYS)}
         columns["flags"] = [list(flags) for flags in columns["flags"]]
+        earlier = [{"run": history._run, **history._limits_and_metrics()} for history in self._earlier]
+        return {"format": FORMAT, "columns": columns, **self._limits_and_metrics(), "earlier": earlier}
+
+    def _limits_and_metrics(self) -> dict[str, Any]:
         ceilings = {
             name: {"value": c.value, "stderr": c.stderr, "quantities": list(c.quantities)}
             for name, c in self._ceilings.items()
         }
-        return {"format": _FORMAT, "columns": columns, "ceilings": ceilings, "metrics": self.metrics}
+        return {"ceilings": ceilings, "metrics": self.metrics}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replace the content by that of a ``state_dict``.
@@ -266,18 +319,26 @@ class History:
         if not is_history_state(state):
             found = sorted(state) if isinstance(state, Mapping) else type(state).__name__
             raise ValueError(
-                f"state: expected what History.state_dict() returns, of format {_FORMAT!r}, got {found}. Was it "
+                f"state: expected what History.state_dict() returns, of format {FORMAT!r}, got {found}. Was it "
                 "written by another version?"
             )
-        self._rows, self._curves, self._layers, self._spaces = {}, {}, {}, {}
-        for *values, flags in zip(*(state["columns"][key] for key in ROW_KEYS), strict=True):
+        columns = state["columns"]
+        columns = {"run": [0] * len(columns["epoch"]), **columns}  # what was written before there were runs is one
+        self._earlier = []
+        self._start(min(columns["run"], default=0))
+        for *values, flags in zip(*(columns[key] for key in ROW_KEYS), strict=True):
+            if values[0] != self._run:
+                self.begin_run()
+                self._run = values[0]
             self._add((*values, tuple(flags)))
+        told = {one["run"]: one for one in state.get("earlier", ())}
+        for history in self._earlier:
+            if history._run in told:
+                history._load_limits_and_metrics(told[history._run])
+        self._load_limits_and_metrics(told.get(self._run, state))
+
+    def _load_limits_and_metrics(self, state: Mapping[str, Any]) -> None:
         self._ceilings = {
             name: Ceiling(c["value"], c["stderr"], tuple(c["quantities"])) for name, c in state["ceilings"].items()
         }
         self._metrics = {name: dict(values) for name, values in state["metrics"].items()}
-
-
-def is_history_state(state: object) -> bool:
-    """Whether ``state`` is what ``History.state_dict`` returns."""
-    return isinstance(state, Mapping) and state.get("format") == _FORMAT

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mi_callback.estimation.records import Flag
-
-if TYPE_CHECKING:
-    from mi_callback.reporting.history import History
+from mi_callback.reporting.labels import layer_labels
+from mi_callback.reporting.series import Estimates
 
 __all__ = ["cells", "explained", "summary"]
 
 
-def summary(history: History) -> str:
-    """A table of first and last estimates, in the unit of the history.
+def summary(history: Estimates) -> str:
+    """A table of first and last estimates of the last run, in the unit of the history.
 
     A line a layer and quantity: the debiased estimate at the first and at the last epoch, and of the last its standard
     error, the half-width of the null band (two standard deviations), the p-value and the flags. Below it the ceilings,
@@ -29,12 +28,15 @@ def summary(history: History) -> str:
     """
     if not len(history):
         return "No mutual information was measured."
+    history = history.of_run()
     table = cells(history)
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     sides = [str.ljust, str.ljust, *[str.rjust] * 5, str.ljust]  # words to the left, numbers to the right
     lines = [f"Mutual information in {history.unit}"]
     for row in table:
         lines.append("  ".join(side(c, w) for side, c, w in zip(sides, row, widths, strict=True)).rstrip())
+    pattern = layer_labels(history.layers).pattern
+    lines += [f"layers: * in {pattern}"] if pattern else []
     for name, ceiling in history.ceilings.items():
         spread = "" if math.isnan(ceiling.stderr) else f" +- {ceiling.stderr:.3f}"
         lines.append(f"ceiling {name} = {_number(ceiling.value)}{spread}")
@@ -44,7 +46,7 @@ def summary(history: History) -> str:
     return "\n".join(lines)
 
 
-def cells(history: History) -> list[tuple[str, ...]]:
+def cells(history: Estimates) -> list[tuple[str, ...]]:
     """The table as text, its head first; eight columns, one line a quantity and layer."""
     first, last = history.epochs[0], history.epochs[-1]
     rows = {(r["quantity"], r["layer"], r["epoch"]): r for r in history.to_rows() if r["epoch"] in (first, last)}
@@ -53,9 +55,10 @@ def cells(history: History) -> list[tuple[str, ...]]:
     table: list[tuple[str, ...]] = [
         ("quantity", "layer", f"epoch {first}", f"epoch {last}", "std. error", "null band", "p", "flags")
     ]
-    for line in lines:
-        start, end = rows.get((*line, first)), rows.get((*line, last))
-        table.append((*line, _number(start["mi"] if start else math.nan), *_last(end)))
+    names = layer_labels(history.layers).short
+    for quantity, layer in lines:
+        start, end = rows.get((quantity, layer, first)), rows.get((quantity, layer, last))
+        table.append((quantity, names[layer], _number(start["mi"] if start else math.nan), *_last(end)))
     return table
 
 

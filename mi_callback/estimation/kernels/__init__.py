@@ -1,4 +1,4 @@
-"""All compiled code: scans over neighbour tables, and passes through the small networks that find spaces.
+"""All compiled code: scans over neighbour tables.
 
 Plain loops that release the GIL: callers run those over tables on row chunks, in threads. Array code over the same rows
 takes several times longer, as every row ends elsewhere.
@@ -10,7 +10,6 @@ computed here equals the same one in a table bit for bit.
 """
 
 from mi_callback.estimation.kernels.basics import CHEBYSHEV, EUCLIDEAN, Block, Output, Table
-from mi_callback.estimation.kernels.networks import descend, forward, gradient, log_loss, softmax
 from mi_callback.estimation.kernels.scans import (
     Classes,
     Line,
@@ -38,15 +37,10 @@ __all__ = [
     "Table",
     "complete_labels",
     "count_nearer",
-    "descend",
-    "forward",
-    "gradient",
-    "log_loss",
     "restrict_rows",
     "scan_labels",
     "scan_scalar",
     "scan_table",
     "select_neighbors",
-    "softmax",
     "sorted_line_neighbors",
 ]

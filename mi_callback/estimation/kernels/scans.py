@@ -12,6 +12,7 @@ Scans of values on a line and of tables can do without those distances (a block 
 rows, and write infinity to ``completed``.
 
 What belongs to one row and all permutations lies side by side in memory; what is looked up under one permutation too.
+Arrays are taken out of their tuples before the loops: numba counts references each time one is.
 """
 
 from __future__ import annotations
@@ -126,6 +127,13 @@ def scan_scalar(table: Table, line: Line, psi, k, block: Block, output: Output):
     values, line_copies, positions, places = line.values, line.copies, line.positions, line.samples
     rows, slack = block.rows, block.slack
     local, sums, completed = output.local, output.sums, output.completed
+    lengths, radii, distances, indices, approximates = (
+        table.lengths,
+        table.radii,
+        table.distances,
+        table.indices,
+        block.distances,
+    )
     n = values.size
     best = np.empty(k, np.float32)
     listed = np.empty(n, np.float32)  # distances of the neighbours that the row at hand lists
@@ -133,12 +141,12 @@ def scan_scalar(table: Table, line: Line, psi, k, block: Block, output: Output):
     for r in range(rows.size):
         at_row = rows[r]
         i = table.samples[at_row]
-        length, own_radius = table.lengths[at_row], table.radii[at_row]
-        row, row_indices = table.distances[at_row, :length], table.indices[at_row, :length]
+        length, own_radius = lengths[at_row], radii[at_row]
+        row, row_indices = distances[at_row, :length], indices[at_row, :length]
         for c in range(row.size):
             listed[row_indices[c]] = row[c]
-        if block.distances.shape[0] > 0:
-            approximate, absolute, relative = block.distances[r], slack[r], slack[rows.size]
+        if approximates.shape[0] > 0:
+            approximate, absolute, relative = approximates[r], slack[r], slack[rows.size]
         else:
             approximate, absolute, relative = listed, np.float32(0), np.float32(0)  # not used
         for p in range(positions.shape[1]):
@@ -174,7 +182,7 @@ def scan_scalar(table: Table, line: Line, psi, k, block: Block, output: Output):
                 walking |= above == end and above < n
             completed[at_row, p] = -1
             if kth > own_radius:
-                if block.distances.shape[0] == 0:
+                if approximates.shape[0] == 0:
                     completed[at_row, p] = INF
                     continue
                 limit = widened(kth, metric, absolute, relative)
@@ -225,16 +233,24 @@ def scan_labels(table: Table, classes: Classes, psi, k, start, stop, output: Out
     """
     starts, leaders, copies = classes.starts, table.leaders, table.copies
     local, completed = output.local, output.completed
-    for p in range(classes.labels.shape[0]):
-        label, members = classes.labels[p], classes.members[p]
+    lengths, radii, distances, indices, labels, all_members = (
+        table.lengths,
+        table.radii,
+        table.distances,
+        table.indices,
+        classes.labels,
+        classes.members,
+    )
+    for p in range(labels.shape[0]):
+        label, members = labels[p], all_members[p]
         total = 0.0
         for at_row in range(start, stop):
             i = table.samples[at_row]
             own = label[i]
             size = starts[own + 1] - starts[own]
             wanted = min(k, size - 1)
-            length, radius = table.lengths[at_row], table.radii[at_row]
-            row, row_indices = table.distances[at_row, :length], table.indices[at_row, :length]
+            length, radius = lengths[at_row], radii[at_row]
+            row, row_indices = distances[at_row, :length], indices[at_row, :length]
             found = 0
             c = row.size
             for at in range(row.size):
@@ -271,16 +287,17 @@ def complete_labels(table: Table, classes: Classes, psi, k, block: Block, output
     """
     x, metric, leaders, copies = table.values, table.metric, table.leaders, table.copies
     rows, starts, completed = block.rows, classes.starts, output.completed
-    relative = block.slack[rows.size]
+    approximates, slack, labels, members = block.distances, block.slack, classes.labels, classes.members
+    relative = slack[rows.size]
     best = np.empty(k, np.float32)
     for r in range(rows.size):
-        at_row, approximate, absolute = rows[r], block.distances[r], block.slack[r]
+        at_row, approximate, absolute = rows[r], approximates[r], slack[r]
         i = table.samples[at_row]
         for p in range(completed.shape[1]):
             if completed[at_row, p] < 0:
                 continue
-            own = classes.labels[p, i]
-            own_members = classes.members[p, starts[own] : starts[own + 1]]
+            own = labels[p, i]
+            own_members = members[p, starts[own] : starts[own + 1]]
             wanted = min(k, own_members.size - 1)
             nearest = best[:wanted]
             nearest[:] = INF
@@ -318,9 +335,27 @@ def scan_table(table: Table, other: Table, partners: Partners, psi, k, block: Bl
             targets within the radius are still to be counted.
     """
     x, metric, leaders, copies = table.values, table.metric, table.leaders, table.copies
-    samples, ratio = partners.samples, partners.ratio
+    target_rows, samples, ratio = partners.rows, partners.samples, partners.ratio
     rows, slack = block.rows, block.slack
     local, sums, completed = output.local, output.sums, output.completed
+    lengths, radii, distances, indices, approximates, x_counts = (
+        table.lengths,
+        table.radii,
+        table.distances,
+        table.indices,
+        block.distances,
+        output.x_counts,
+    )
+    other_lengths, other_radii, other_distances, all_other_indices, other_copies, other_leaders, y, y_metric = (
+        other.lengths,
+        other.radii,
+        other.distances,
+        other.indices,
+        other.copies,
+        other.leaders,
+        other.values,
+        other.metric,
+    )
     n = leaders.size
     best = np.empty(k, np.float32)
     listed = np.empty(n, np.float32)  # distances of the neighbours that the row at hand lists
@@ -328,21 +363,24 @@ def scan_table(table: Table, other: Table, partners: Partners, psi, k, block: Bl
     for r in range(rows.size):
         at_row = rows[r]
         i = table.samples[at_row]
-        length, own_radius = table.lengths[at_row], table.radii[at_row]
-        row, row_indices = table.distances[at_row, :length], table.indices[at_row, :length]
+        length, own_radius = lengths[at_row], radii[at_row]
+        row, row_indices = distances[at_row, :length], indices[at_row, :length]
         for c in range(row.size):
             listed[row_indices[c]] = row[c]
-        if block.distances.shape[0] > 0:
-            approximate, absolute, relative = block.distances[r], slack[r], slack[rows.size]
+        if approximates.shape[0] > 0:
+            approximate, absolute, relative = approximates[r], slack[r], slack[rows.size]
         else:
             approximate, absolute, relative = listed, np.float32(0), np.float32(0)  # not used
         for p in range(samples.shape[0]):
-            other_at = np.int64(partners.rows[at_row, p])
+            other_at = np.int64(target_rows[at_row, p])
             target = other.samples[other_at]
             sample_of = samples[p]
-            other_length = other.lengths[other_at]
-            other_row, other_indices = other.distances[other_at, :other_length], other.indices[other_at, :other_length]
-            other_radius = other.radii[other_at] * ratio
+            other_length = other_lengths[other_at]
+            other_row, other_indices = (
+                other_distances[other_at, :other_length],
+                all_other_indices[other_at, :other_length],
+            )
+            other_radius = other_radii[other_at] * ratio
             best[:] = INF
             kth = INF
             for at in range(other_row.size):
@@ -355,7 +393,7 @@ def scan_table(table: Table, other: Table, partners: Partners, psi, k, block: Bl
                     kth = best[k - 1]
             completed[at_row, p] = -1
             if kth > own_radius or kth > other_radius:
-                if block.distances.shape[0] == 0:
+                if approximates.shape[0] == 0:
                     completed[at_row, p] = INF
                     continue
                 # All candidates are in the target's row and those in both rows have been taken; or the bound is started
@@ -377,7 +415,7 @@ def scan_table(table: Table, other: Table, partners: Partners, psi, k, block: Bl
                         j = np.int64(sample_of[at])
                         if not approximate[j] <= limit or j == i:
                             continue
-                        dy = distance(other.values, target, other.values, at, other.metric) * ratio
+                        dy = distance(y, target, y, np.int64(at), y_metric) * ratio
                         if dy >= kth:
                             continue
                     radius = max(dy, distance(x, i, x, j, metric))
@@ -388,16 +426,16 @@ def scan_table(table: Table, other: Table, partners: Partners, psi, k, block: Bl
                 completed[at_row, p] = kth
             if kth == 0:
                 joint = _joint_table(
-                    i, target, sample_of, leaders, other_indices, other.copies[other_at], other.leaders
+                    i, target, sample_of, leaders, other_indices, other_copies[other_at], other_leaders
                 )
-                term = psi[joint] - psi[copies[at_row]] - psi[other.copies[other_at]]
+                term = psi[joint] - psi[copies[at_row]] - psi[other_copies[other_at]]
             else:
                 if kth > own_radius:
                     x_count = count_row(approximate, x, i, metric, np.float32(1), kth, absolute, relative) + 1
                 else:
                     x_count = lower_bound(row, row.size, kth) + 1
                 if kth > other_radius:
-                    output.x_counts[at_row, p] = x_count
+                    x_counts[at_row, p] = x_count
                     continue
                 y_count = lower_bound_scaled(other_row, other_row.size, ratio, kth) + 1
                 term = psi[k] - psi[x_count] - psi[y_count]

@@ -60,17 +60,25 @@ def select_neighbors(block: Block, probed: NDArray[np.float32], guess, table: Ta
         table: its values are read, and its other arrays written for the rows.
     """
     x, metric = table.values, table.metric
-    n, width = block.distances.shape[1], table.indices.shape[1]
+    indices, distances, lengths, radii, all_copies, leaders = (
+        table.indices,
+        table.distances,
+        table.lengths,
+        table.radii,
+        table.copies,
+        table.leaders,
+    )
+    rows, approximates, slack = block.rows, block.distances, block.slack
+    n, width = approximates.shape[1], indices.shape[1]
     keys = np.empty(n, np.uint64)
     spare = np.empty(n, np.uint64)
     counts = np.empty(1025, np.int64)
     value = np.empty(1, np.float32)
     value_bits = value.view(np.uint32)
-    relative = block.slack[block.rows.size]
+    relative = slack[rows.size]
     last = probed.shape[1] - 1
-    for r in range(block.rows.size):
-        at_row, approximate, absolute = block.rows[r], block.distances[r], block.slack[r]
-        i = table.samples[at_row]
+    for r in range(rows.size):
+        i, approximate, absolute = rows[r], approximates[r], slack[r]
         at = min(guess, last)
         while True:
             limit = max(probed[r, at], np.float32(0)) if at < last else INF
@@ -101,35 +109,35 @@ def select_neighbors(block: Block, probed: NDArray[np.float32], guess, table: Ta
         length = min(kept, width)
         for c in range(length):
             value_bits[0] = np.uint32(keys[c] >> np.uint64(32))
-            table.distances[at_row, c] = value[0]
-            table.indices[at_row, c] = np.uint32(keys[c] & np.uint64(0xFFFFFFFF))
-        table.distances[at_row, length:] = INF
-        table.lengths[at_row] = length
+            distances[i, c] = value[0]
+            indices[i, c] = np.uint32(keys[c] & np.uint64(0xFFFFFFFF))
+        distances[i, length:] = INF
+        lengths[i] = length
         if length == n - 1:
-            table.radii[at_row] = INF
+            radii[i] = INF
         elif kept > length:
-            table.radii[at_row] = table.distances[at_row, length - 1]
+            radii[i] = distances[i, length - 1]
         else:
-            table.radii[at_row] = radius
-        table.copies[at_row] = copies
-        table.leaders[i] = leader
+            radii[i] = radius
+        all_copies[i] = copies
+        leaders[i] = leader
 
 
 @compiled
-def sorted_line_neighbors(table: Table, order, places, start, stop):
-    """Write the neighbour rows of samples on a line, values (n, 1), from their sorted order; rows start to stop.
+def sorted_line_neighbors(table: Table, order, start, stop):
+    """Write the neighbour rows of samples on a line, values (n, 1), from their sorting order; places start to stop.
 
     Args:
         table: its values are read, and its other arrays written; not ``copies`` and ``leaders``.
         order: (n,) samples in ascending order.
-        places: (rows,) place in that order of each row's sample.
-        start, stop: rows.
+        start, stop: places in that order.
     """
     x, indices, distances = table.values, table.indices, table.distances
+    lengths, radii, farthest = table.lengths, table.radii, table.farthest
     n = order.size
     width = indices.shape[1]
-    for at_row in range(start, stop):
-        i, position = table.samples[at_row], places[at_row]
+    for position in range(start, stop):
+        i = order[position]
         below, above = position - 1, position + 1
         length = min(width, n - 1)
         for c in range(length):
@@ -142,11 +150,11 @@ def sorted_line_neighbors(table: Table, order, places, start, stop):
             else:
                 j = order[above]
                 above += 1
-            indices[at_row, c] = j
-            distances[at_row, c] = np.float32(abs(x[j, 0] - x[i, 0]))
-        table.lengths[at_row] = length
-        table.radii[at_row] = INF if length == n - 1 else distances[at_row, length - 1]
-        table.farthest[at_row] = np.float32(max(x[order[n - 1], 0] - x[i, 0], x[i, 0] - x[order[0], 0]))
+            indices[i, c] = j
+            distances[i, c] = np.float32(abs(x[j, 0] - x[i, 0]))
+        lengths[i] = length
+        radii[i] = INF if length == n - 1 else distances[i, length - 1]
+        farthest[i] = np.float32(max(x[order[n - 1], 0] - x[i, 0], x[i, 0] - x[order[0], 0]))
 
 
 @compiled
@@ -155,26 +163,34 @@ def restrict_rows(table: Table, rows, local, start, stop, part: Table):
 
     Args:
         table: all samples.
-        rows: (r,) the rows of samples of the subset.
+        rows: (r,) the subset.
         local: (n,) place of each sample in the subset, or -1.
-        start, stop: places in ``rows``.
+        start, stop: places in the subset.
         part: the table of the subset; ``indices``, ``distances``, ``lengths`` and ``radii`` are written.
     """
     indices, distances = part.indices, part.distances
+    all_indices, all_distances, all_lengths, all_radii, lengths, radii = (
+        table.indices,
+        table.distances,
+        table.lengths,
+        table.radii,
+        part.lengths,
+        part.radii,
+    )
     width = indices.shape[1]
     for r in range(start, stop):
         i = rows[r]
         size = 0
         c = 0
-        while c < table.lengths[i] and size < width:
-            indices[r, size] = local[table.indices[i, c]]
-            distances[r, size] = table.distances[i, c]
-            size += local[table.indices[i, c]] >= 0
+        while c < all_lengths[i] and size < width:
+            indices[r, size] = local[all_indices[i, c]]
+            distances[r, size] = all_distances[i, c]
+            size += local[all_indices[i, c]] >= 0
             c += 1
         distances[r, size:] = INF
-        part.lengths[r] = size
+        lengths[r] = size
         # A row that filled up early is complete only below the next distance in the parent's row.
-        part.radii[r] = table.distances[i, c] if c < table.lengths[i] else table.radii[i]
+        radii[r] = all_distances[i, c] if c < all_lengths[i] else all_radii[i]
 
 
 @compiled
@@ -190,11 +206,10 @@ def count_nearer(table: Table, block: Block, ratio, starts, epsilon, counts):
         counts: written, the sample itself not counted.
     """
     x, metric, rows, slack = table.values, table.metric, block.rows, block.slack
+    distances = block.distances
     for r in range(rows.size):
         for e in range(starts[r], starts[r + 1]):
             if e > starts[r] and epsilon[e] == epsilon[e - 1]:
                 counts[e] = counts[e - 1]
             else:
-                counts[e] = count_row(
-                    block.distances[r], x, table.samples[rows[r]], metric, ratio, epsilon[e], slack[r], slack[rows.size]
-                )
+                counts[e] = count_row(distances[r], x, rows[r], metric, ratio, epsilon[e], slack[r], slack[rows.size])
