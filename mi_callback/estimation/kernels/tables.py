@@ -78,7 +78,8 @@ def select_neighbors(block: Block, probed: NDArray[np.float32], guess, table: Ta
     relative = slack[rows.size]
     last = probed.shape[1] - 1
     for r in range(rows.size):
-        i, approximate, absolute = rows[r], approximates[r], slack[r]
+        at_row, approximate, absolute = rows[r], approximates[r], slack[r]
+        i = table.samples[at_row]
         at = min(guess, last)
         while True:
             limit = max(probed[r, at], np.float32(0)) if at < last else INF
@@ -109,35 +110,36 @@ def select_neighbors(block: Block, probed: NDArray[np.float32], guess, table: Ta
         length = min(kept, width)
         for c in range(length):
             value_bits[0] = np.uint32(keys[c] >> np.uint64(32))
-            distances[i, c] = value[0]
-            indices[i, c] = np.uint32(keys[c] & np.uint64(0xFFFFFFFF))
-        distances[i, length:] = INF
-        lengths[i] = length
+            distances[at_row, c] = value[0]
+            indices[at_row, c] = np.uint32(keys[c] & np.uint64(0xFFFFFFFF))
+        distances[at_row, length:] = INF
+        lengths[at_row] = length
         if length == n - 1:
-            radii[i] = INF
+            radii[at_row] = INF
         elif kept > length:
-            radii[i] = distances[i, length - 1]
+            radii[at_row] = distances[at_row, length - 1]
         else:
-            radii[i] = radius
-        all_copies[i] = copies
+            radii[at_row] = radius
+        all_copies[at_row] = copies
         leaders[i] = leader
 
 
 @compiled
-def sorted_line_neighbors(table: Table, order, start, stop):
-    """Write the neighbour rows of samples on a line, values (n, 1), from their sorting order; places start to stop.
+def sorted_line_neighbors(table: Table, order, places, start, stop):
+    """Write the neighbour rows of samples on a line, values (n, 1), from their sorting order; rows start to stop.
 
     Args:
         table: its values are read, and its other arrays written; not ``copies`` and ``leaders``.
         order: (n,) samples in ascending order.
-        start, stop: places in that order.
+        places: (rows,) place in that order of each row's sample.
+        start, stop: rows.
     """
     x, indices, distances = table.values, table.indices, table.distances
     lengths, radii, farthest = table.lengths, table.radii, table.farthest
     n = order.size
     width = indices.shape[1]
-    for position in range(start, stop):
-        i = order[position]
+    for at_row in range(start, stop):
+        i, position = table.samples[at_row], places[at_row]
         below, above = position - 1, position + 1
         length = min(width, n - 1)
         for c in range(length):
@@ -150,11 +152,11 @@ def sorted_line_neighbors(table: Table, order, start, stop):
             else:
                 j = order[above]
                 above += 1
-            indices[i, c] = j
-            distances[i, c] = np.float32(abs(x[j, 0] - x[i, 0]))
-        lengths[i] = length
-        radii[i] = INF if length == n - 1 else distances[i, length - 1]
-        farthest[i] = np.float32(max(x[order[n - 1], 0] - x[i, 0], x[i, 0] - x[order[0], 0]))
+            indices[at_row, c] = j
+            distances[at_row, c] = np.float32(abs(x[j, 0] - x[i, 0]))
+        lengths[at_row] = length
+        radii[at_row] = INF if length == n - 1 else distances[at_row, length - 1]
+        farthest[at_row] = np.float32(max(x[order[n - 1], 0] - x[i, 0], x[i, 0] - x[order[0], 0]))
 
 
 @compiled
@@ -163,9 +165,9 @@ def restrict_rows(table: Table, rows, local, start, stop, part: Table):
 
     Args:
         table: all samples.
-        rows: (r,) the subset.
+        rows: (r,) the rows of samples of the subset.
         local: (n,) place of each sample in the subset, or -1.
-        start, stop: places in the subset.
+        start, stop: places in ``rows``.
         part: the table of the subset; ``indices``, ``distances``, ``lengths`` and ``radii`` are written.
     """
     indices, distances = part.indices, part.distances
@@ -212,4 +214,6 @@ def count_nearer(table: Table, block: Block, ratio, starts, epsilon, counts):
             if e > starts[r] and epsilon[e] == epsilon[e - 1]:
                 counts[e] = counts[e - 1]
             else:
-                counts[e] = count_row(distances[r], x, rows[r], metric, ratio, epsilon[e], slack[r], slack[rows.size])
+                counts[e] = count_row(
+                    distances[r], x, table.samples[rows[r]], metric, ratio, epsilon[e], slack[r], slack[rows.size]
+                )
