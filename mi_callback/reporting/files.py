@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mi_callback.reporting.history import is_history_state
-from mi_callback.reporting.series import ROW_KEYS
+from mi_callback.reporting.series import ROW_KEYS, Row
 
 if TYPE_CHECKING:
     from mi_callback.reporting.history import History
@@ -19,6 +20,7 @@ __all__ = ["load", "save"]
 
 _INTEGERS = {"epoch", "step", "n_samples"}
 _WORDS = {"layer", "quantity", "unit", "estimator", "space"}
+_OPTIONAL = {"p_value", "noise_std", "reduction"}  # None where there is none; other numbers are NaN
 
 
 def save(history: History, path: Path) -> None:
@@ -68,7 +70,7 @@ def _from_json(path: Path) -> dict[str, Any]:
     if not is_history_state(state):
         raise ValueError(f"path: expected a file that History.save() wrote, got {path.name!r}.")
     for key, values in state["columns"].items():
-        if key not in _INTEGERS | _WORDS | {"flags", "p_value"}:  # a missing p-value is None, other numbers are NaN
+        if key not in _INTEGERS | _WORDS | _OPTIONAL | {"flags"}:
             state["columns"][key] = [_nan_for_null(v) for v in values]
     for ceiling in state["ceilings"].values():
         ceiling |= {"value": _nan_for_null(ceiling["value"]), "stderr": _nan_for_null(ceiling["stderr"])}
@@ -83,11 +85,13 @@ def _from_csv(path: Path) -> dict[str, Any]:
 
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    missing = [key for key in ROW_KEYS if rows and key not in rows[0]]
+    needed = [field.name for field in dataclasses.fields(Row) if field.default is dataclasses.MISSING]
+    missing = [key for key in needed if rows and key not in rows[0]]
     if missing:
         raise ValueError(f"path: expected the columns {list(ROW_KEYS)} in {path.name!r}, {missing} are missing.")
     state = History().state_dict()
-    state["columns"] = {key: [_parse(key, row[key]) for row in rows] for key in ROW_KEYS}
+    keys = [key for key in ROW_KEYS if rows and key in rows[0]]
+    state["columns"] = {key: [_parse(key, row[key]) for row in rows] for key in keys}
     return state
 
 
@@ -98,6 +102,8 @@ def _parse(key: str, text: str) -> object:
         return int(text)
     if key == "flags":
         return text.split()
+    if key == "reduction":
+        return text or None
     return float(text) if text else None
 
 

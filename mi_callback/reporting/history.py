@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mi_callback.estimation.records import MutualInformation
-from mi_callback.reporting.series import ROW_KEYS, Ceiling, Series, series_of
+from mi_callback.estimation.records import Flag, MutualInformation
+from mi_callback.reporting.series import ROW_KEYS, Ceiling, Row, Series, series_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["History", "is_history_state"]
 
-_FORMAT = "mi_callback.history/1"  # marks the state, so that it is found in a checkpoint whatever key it stands under
+_FORMAT = "mi_callback.history/2"  # marks the state, so that it is found in a checkpoint whatever key it stands under
+_FORMATS = ("mi_callback.history/1", _FORMAT)  # those that can be read
 
 _BOUNDED = {
     "I(X;Y)": ("target", "usable"),
@@ -45,11 +47,12 @@ class History:
     """
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[int, str, str], tuple[Any, ...]] = {}  # values in the order of ROW_KEYS
+        self._rows: dict[tuple[int, str, str], Row] = {}
         # the same by quantity, layer and epoch: curves are read at every drawing, and the rows may be many
-        self._curves: dict[str, dict[str, dict[int, tuple[Any, ...]]]] = {}
+        self._curves: dict[str, dict[str, dict[int, Row]]] = {}
         self._layers: dict[str, None] = {}  # a set in the order of first measurement
-        self._spaces: dict[str, dict[str, str]] = {}  # quantity to the estimators that measured it, with their spaces
+        self._estimators: dict[str, set[str]] = {}  # quantity to the estimators that measured it
+        self._noise: dict[str, float] = {}  # quantity to the measurement noise that it was measured under
         self._ceilings: dict[str, Ceiling] = {}
         self._metrics: dict[str, dict[int, float]] = {}
 
@@ -71,40 +74,46 @@ class History:
                 f"estimate: expected unit {self.unit!r} as in the rows before, got {estimate.unit!r}. Measure in one "
                 "unit, or start a new History."
             )
-        p_value = None if estimate.p_value is None or math.isnan(estimate.p_value) else float(estimate.p_value)
-        self._add(
-            (
-                int(epoch),
-                int(step),
-                str(layer),
-                str(quantity),
-                float(estimate.mi),
-                float(estimate.raw),
-                float(estimate.null_mean),
-                float(estimate.null_std),
-                p_value,
-                float(estimate.stderr),
-                str(estimate.unit),
-                str(estimate.estimator),
-                str(estimate.space),
-                float(estimate.intrinsic_dim),
-                int(estimate.n_samples),
-                tuple(flag.label for flag in estimate.flags),
-            )
-        )
+        row = Row.of(epoch, step, layer, quantity, estimate)
+        self._add(row)
+        self._withdraw_refuted([row])
 
-    def _add(self, row: tuple[Any, ...]) -> None:
-        epoch, _, layer, quantity, *_, estimator, space, _, _, _ = row
-        self._rows[epoch, layer, quantity] = row
-        self._curves.setdefault(quantity, {}).setdefault(layer, {})[epoch] = row
-        self._layers[layer] = None
-        if estimator != "none":  # a failed measurement
-            self._spaces.setdefault(quantity, {})[estimator] = space
+    def _add(self, row: Row) -> None:
+        self._rows[row.epoch, row.layer, row.quantity] = row
+        self._curves.setdefault(row.quantity, {}).setdefault(row.layer, {})[row.epoch] = row
+        self._layers[row.layer] = None
+        if row.estimator != "none":  # a failed measurement
+            self._estimators.setdefault(row.quantity, set()).add(row.estimator)
+        if row.noise_std is not None:
+            self._noise[row.quantity] = row.noise_std
+
+    def _withdraw_refuted(self, rows: Iterable[Row]) -> None:
+        """Withdraw estimated ceilings that lie below usable information: they were read too low."""
+        usable = [row for row in rows if row.quantity == "usable"]
+        for name, ceiling in list(self._ceilings.items()):
+            if "usable" in ceiling.quantities and any(ceiling.is_refuted_by(row.mi, row.stderr) for row in usable):
+                del self._ceilings[name]
+                self._withdraw_flags(ceiling)
+
+    def _withdraw_flags(self, withdrawn: Ceiling) -> None:
+        """Take back that estimates lie above a ceiling, where they lie above no other."""
+        label = Flag.ABOVE_CEILING.label
+        for row in list(self._rows.values()):
+            others = self.ceilings_of(row.quantity).values()
+            if (
+                label in row.flags
+                and row.quantity in withdrawn.quantities
+                and not any(other.is_below(row.mi, row.stderr) for other in others)
+            ):
+                self._add(replace(row, flags=tuple(flag for flag in row.flags if flag != label)))
 
     def set_ceiling(
         self, name: str, value: float, stderr: float = math.nan, *, quantities: tuple[str, ...] | None = None
     ) -> None:
         """Set an upper limit to be drawn; a later call with the same name replaces it.
+
+        One with a standard error is an estimate. It is withdrawn, with the flags that rest on it, once usable
+        information of any layer lies above it beyond error: it was read too low, and the layers were not too high.
 
         Args:
             name: "I(X;Y)", "H(Y)", "log n", "psi(n) - psi(k)" or another name, which is drawn as it stands.
@@ -115,6 +124,7 @@ class History:
         """
         bounded = _BOUNDED.get(name, ()) if quantities is None else tuple(quantities)
         self._ceilings[str(name)] = Ceiling(float(value), float(stderr), bounded)
+        self._withdraw_refuted(self._rows.values())
 
     def set_metric(self, name: str, epoch: int, value: float) -> None:
         """Keep a logged metric of training, such as the loss, to be drawn beside the curves."""
@@ -133,7 +143,7 @@ class History:
     @property
     def unit(self) -> str | None:
         """Unit of all values, None for an empty history."""
-        return next(iter(self._rows.values()))[ROW_KEYS.index("unit")] if self._rows else None
+        return next(iter(self._rows.values())).unit if self._rows else None
 
     @property
     def layers(self) -> list[str]:
@@ -158,10 +168,7 @@ class History:
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One new dict of plain values a layer, quantity and epoch, keys as in ``ROW_KEYS``, in the order measured."""
-        rows = [dict(zip(ROW_KEYS, values, strict=True)) for values in self._rows.values()]
-        for row in rows:
-            row["flags"] = list(row["flags"])
-        return rows
+        return [row.to_dict() for row in self._rows.values()]
 
     def series(self, quantity: str) -> dict[str, Series]:
         """Curves over epochs of one quantity, by layer.
@@ -177,7 +184,7 @@ class History:
 
     def ceilings_of(self, quantity: str) -> dict[str, Ceiling]:
         """The finite upper limits that bound ``quantity``, by name."""
-        others = self._spaces.get(quantity, {}).keys() - {"ksg", "ross", "mixed"}
+        others = self._estimators.get(quantity, set()) - {"ksg", "ross"}
         return {
             name: c
             for name, c in self._ceilings.items()
@@ -186,10 +193,9 @@ class History:
             and not (name == _BY_NEIGHBORS and others)
         }
 
-    def noise(self, quantity: str) -> str | None:
-        """The standard deviation of measurement noise as it was given, for I(X; T + sigma Z); None without noise."""
-        space = self._spaces.get(quantity, {}).get("mixture")
-        return None if space is None else space.removeprefix("noise ")
+    def noise(self, quantity: str) -> float | None:
+        """The standard deviation of measurement noise, for I(X; T + sigma Z); None without noise."""
+        return self._noise.get(quantity)
 
     def to_frame(self) -> pd.DataFrame:
         """The rows as a pandas data frame, flags as lists. Needs pandas."""
@@ -249,7 +255,7 @@ class History:
     def state_dict(self) -> dict[str, Any]:
         """Everything as dicts and lists of plain values, column by column, so that it loads with ``weights_only``."""
         rows = list(self._rows.values())
-        columns = {key: [values[i] for values in rows] for i, key in enumerate(ROW_KEYS)}
+        columns: dict[str, list[Any]] = {key: [getattr(row, key) for row in rows] for key in ROW_KEYS}
         columns["flags"] = [list(flags) for flags in columns["flags"]]
         ceilings = {
             name: {"value": c.value, "stderr": c.stderr, "quantities": list(c.quantities)}
@@ -269,15 +275,27 @@ class History:
                 f"state: expected what History.state_dict() returns, of format {_FORMAT!r}, got {found}. Was it "
                 "written by another version?"
             )
-        self._rows, self._curves, self._layers, self._spaces = {}, {}, {}, {}
-        for *values, flags in zip(*(state["columns"][key] for key in ROW_KEYS), strict=True):
-            self._add((*values, tuple(flags)))
+        self._rows, self._curves, self._layers, self._estimators, self._noise = {}, {}, {}, {}, {}
+        columns = {key: values for key, values in state["columns"].items() if key in ROW_KEYS}
+        for values in zip(*columns.values(), strict=True):
+            fields = dict(zip(columns, values, strict=True))
+            row = Row(**fields | {"flags": tuple(fields["flags"])})
+            self._add(row if "noise_std" in columns else _from_first_format(row))
         self._ceilings = {
             name: Ceiling(c["value"], c["stderr"], tuple(c["quantities"])) for name, c in state["ceilings"].items()
         }
+        self._withdraw_refuted(self._rows.values())
         self._metrics = {name: dict(values) for name, values in state["metrics"].items()}
 
 
 def is_history_state(state: object) -> bool:
     """Whether ``state`` is what ``History.state_dict`` returns."""
-    return isinstance(state, Mapping) and state.get("format") == _FORMAT
+    return isinstance(state, Mapping) and state.get("format") in _FORMATS
+
+
+def _from_first_format(row: Row) -> Row:
+    """A row whose noise and reduction stood in the name of its space, and nowhere else."""
+    reduction, comma, space = row.space.rpartition(", ")
+    if row.estimator != "mixture":
+        return replace(row, reduction=reduction) if comma and "->" in reduction else row
+    return replace(row, noise_std=float(space.removeprefix("noise ")), reduction=reduction or None)

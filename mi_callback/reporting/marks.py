@@ -25,13 +25,10 @@ HALO = [withStroke(linewidth=2.5, foreground="white")]  # keeps text readable on
 
 
 def hollow(history: History, series: Series) -> NDArray[np.bool_]:
-    """Which points to draw hollow: those in doubt, and those beyond a ceiling by two standard errors; shape (E,)."""
+    """Which points to draw hollow: those in doubt, and those above a ceiling beyond error; shape (E,)."""
     marked: NDArray[np.bool_] = series.flagged.copy()
-    stderr = np.nan_to_num(series.stderr)
     for ceiling in history.ceilings_of(series.quantity).values():
-        own = 0.0 if math.isnan(ceiling.stderr) else ceiling.stderr
-        # a count that equals its ceiling may stand above it in the last bit
-        marked[series.mi > ceiling.value + 2 * np.hypot(stderr, own) + 1e-9] = True
+        marked |= ceiling.is_below(series.mi, series.stderr)
     return marked
 
 

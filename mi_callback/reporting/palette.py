@@ -69,7 +69,7 @@ def plain_symbol(name: str) -> str:
 def axis_label(history: History, quantity: str) -> str:
     """Axis label of a quantity, with its unit and the measurement noise if there was any."""
     sigma = history.noise(quantity)
-    name = symbol(quantity) if sigma is None else rf"$I(X;T+\sigma Z)$, $\sigma={sigma}$"
+    name = symbol(quantity) if sigma is None else rf"$I(X;T+\sigma Z)$, $\sigma={sigma:g}$"
     return f"{name} ({history.unit or 'bits'})"
 
 
