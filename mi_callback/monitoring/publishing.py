@@ -12,7 +12,7 @@ from mi_callback.reporting.history import History
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
-__all__ = ["draw", "lay_out", "log_scalars", "logged_step", "losses"]
+__all__ = ["draw", "lay_out", "layer_dimensions", "log_scalars", "logged_step", "losses"]
 
 
 def logged_step(trainer: Trainer) -> int:
@@ -33,7 +33,7 @@ def log_scalars(
         if estimate.p_value is not None:
             parts |= {"_null_std": estimate.null_std, "_pvalue": estimate.p_value}
         values |= {f"{prefix}{suffix}/{result.layer}": value for suffix, value in parts.items()}
-    values |= {f"mi_dimension/{layer}": value for layer, value in _dimensions(results).items()}
+    values |= {f"mi_dimension/{layer}": value for layer, value in layer_dimensions(results).items()}
     values |= {f"mi_seconds/{part}": value for part, value in seconds.items()}
     several = trainer.world_size > 1  # all have the same values: the largest is the value, and a mean might round
     for name, value in values.items():
@@ -48,7 +48,7 @@ def log_scalars(
         )
 
 
-def _dimensions(results: Sequence[Measured]) -> dict[str, float]:
+def layer_dimensions(results: Sequence[Measured]) -> dict[str, float]:
     """Intrinsic dimension of each layer: a property of the layer, whichever of its estimates it was read off."""
     dimensions: dict[str, float] = {}
     for quantity in ("target", "input"):  # in this order, for dimensions of one layer may differ by its rare classes
