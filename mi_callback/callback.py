@@ -29,7 +29,7 @@ class MutualInformationMonitor(Callback):
 
     At the end of every chosen epoch the model is run once over the whole training set, in evaluation mode and without
     a trace: weights, random numbers, modes and metrics of training are the same as without the callback. I(T;Y) and
-    I(X;T) of every layer T are estimated from that one pass and logged, and two figures are drawn.
+    I(X;T) of every layer T are estimated from that one pass and logged, and three figures are drawn.
 
     =============================  ==================================================================================
     logged                         meaning
@@ -43,8 +43,9 @@ class MutualInformationMonitor(Callback):
     ``mi_usable/<layer>``, ...     the part of I(T;Y) that a linear decoder gets out on samples it was not fitted on
     ``mi_dimension/<layer>``       intrinsic dimension of the layer's activations
     ``mi_seconds/<part>``          what measuring cost: sweep, estimate, figures
-    figure ``mi/curves``           all of it over epochs
+    figure ``mi/curves``           all of it over epochs, and the losses
     figure ``mi/information_plane``  I(X;T) against I(T;Y)
+    figure ``mi/depth``            all of it from the first layer to the last
     =============================  ==================================================================================
 
     Args:

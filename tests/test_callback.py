@@ -309,7 +309,7 @@ def test_without_a_logger_everything_is_kept_and_said_once(tmp_path):
 
 def test_figures_beside_a_csv_file(tmp_path):
     fit(tmp_path, monitor(), max_epochs=2, logger=CSVLogger(tmp_path, "run"))
-    assert len(list(tmp_path.rglob("*.png"))) == 4
+    assert len(list(tmp_path.rglob("*.png"))) == 6
     text = next(tmp_path.rglob("metrics.csv")).read_text()
     assert "mi_target_pvalue/net.1" in text
 

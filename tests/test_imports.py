@@ -62,6 +62,16 @@ def test_the_parts_do_not_import_each_other(part):
         assert {name for name in ours if not name.startswith(ALLOWED[part])} == set(), file.name
 
 
+def test_imports_in_reporting_have_no_circle():
+    """Evidence: the import statements, lazy ones and those for types included, followed from file to file."""
+    files = {"mi_callback." + ".".join(f.relative_to(PACKAGE).with_suffix("").parts): f for f in PACKAGE.rglob("*.py")}
+    files = {name.removesuffix(".__init__"): file for name, file in files.items() if ".reporting" in name}
+    left = {name: imported(file) & files.keys() for name, file in files.items()}
+    while ready := {name for name, needed in left.items() if not needed & left.keys()}:
+        left = {name: needed for name, needed in left.items() if name not in ready}
+    assert left == {}, "files of a circle, or above one"
+
+
 def test_one_file_imports_faiss():
     """Evidence: the import statements; another search library would be a change in one place."""
     assert [file.name for file in PACKAGE.glob("**/*.py") if "faiss" in imported(file)] == ["neighbors.py"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from mi_callback.reporting.history import History
@@ -12,8 +13,6 @@ from mi_callback.reporting.table import summary
 
 if TYPE_CHECKING:
     from mi_callback.reporting.figures import curves, depth_profile, draw_figures, heat_map, information_plane, overlay
-
-_FIGURES = {"curves", "depth_profile", "draw_figures", "heat_map", "information_plane", "overlay"}
 
 __all__ = [
     "Ceiling",
@@ -33,8 +32,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name in _FIGURES:  # on first use, so that a history can be kept and read without matplotlib
-        from mi_callback.reporting import figures
-
-        return getattr(figures, name)
+    if not name.startswith("_"):  # on first use, so that a history can be kept and read without matplotlib
+        figures = importlib.import_module("mi_callback.reporting.figures")
+        if name in figures.__all__:
+            return getattr(figures, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

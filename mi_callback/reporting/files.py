@@ -8,31 +8,36 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mi_callback.reporting.history import is_history_state
 from mi_callback.reporting.series import ROW_KEYS, Row
 
-if TYPE_CHECKING:
-    from mi_callback.reporting.history import History
+__all__ = ["FORMAT", "is_history_state", "load", "save"]
 
-__all__ = ["load", "save"]
+FORMAT = "mi_callback.history/2"  # marks the state, so that it is found in a checkpoint whatever key it stands under
+_FORMATS = ("mi_callback.history/1", FORMAT)  # those that can be read
 
 _INTEGERS = {"epoch", "step", "n_samples"}
 _WORDS = {"layer", "quantity", "unit", "estimator", "space"}
 _OPTIONAL = {"p_value", "noise_std", "reduction"}  # None where there is none; other numbers are NaN
 
 
-def save(history: History, path: Path) -> None:
-    """Write ``history`` as the ending of ``path`` says, see ``History.save``."""
+def is_history_state(state: object) -> bool:
+    """Whether ``state`` is what ``History.state_dict`` returns."""
+    return isinstance(state, Mapping) and state.get("format") in _FORMATS
+
+
+def save(state: Mapping[str, Any], path: Path) -> None:
+    """Write the state of a history as the ending of ``path`` says, see ``History.save``."""
     if path.suffix == ".json":
         # JSON has no NaN: null stands for it, and a browser or another language can read the file
-        path.write_text(json.dumps(_null_for_nan(history.state_dict()), allow_nan=False), encoding="utf-8")
+        path.write_text(json.dumps(_null_for_nan(dict(state)), allow_nan=False), encoding="utf-8")
     elif path.suffix == ".csv":
         with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ROW_KEYS)
-            writer.writeheader()
-            writer.writerows(row | {"flags": " ".join(row["flags"])} for row in history.to_rows())
+            columns = state["columns"] | {"flags": [" ".join(flags) for flags in state["columns"]["flags"]]}
+            writer = csv.writer(file)
+            writer.writerow(ROW_KEYS)
+            writer.writerows(zip(*(columns[key] for key in ROW_KEYS), strict=True))
     else:
         raise ValueError(f"path: expected a name that ends in .json or .csv, got {path.name!r}.")
 
@@ -81,18 +86,14 @@ def _from_json(path: Path) -> dict[str, Any]:
 
 
 def _from_csv(path: Path) -> dict[str, Any]:
-    from mi_callback.reporting.history import History
-
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     needed = [field.name for field in dataclasses.fields(Row) if field.default is dataclasses.MISSING]
     missing = [key for key in needed if rows and key not in rows[0]]
     if missing:
         raise ValueError(f"path: expected the columns {list(ROW_KEYS)} in {path.name!r}, {missing} are missing.")
-    state = History().state_dict()
-    keys = [key for key in ROW_KEYS if rows and key in rows[0]]
-    state["columns"] = {key: [_parse(key, row[key]) for row in rows] for key in keys}
-    return state
+    columns = {key: [_parse(key, row[key]) for row in rows] for key in ROW_KEYS if not rows or key in rows[0]}
+    return {"format": FORMAT, "columns": columns, "ceilings": {}, "metrics": {}}
 
 
 def _parse(key: str, text: str) -> object:

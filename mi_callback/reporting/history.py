@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from mi_callback.estimation.records import Flag, MutualInformation
+from mi_callback.reporting.files import FORMAT, is_history_state, load, save
 from mi_callback.reporting.series import ROW_KEYS, Ceiling, Row, Series, series_of
 
 if TYPE_CHECKING:
@@ -17,10 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["History", "is_history_state"]
-
-_FORMAT = "mi_callback.history/2"  # marks the state, so that it is found in a checkpoint whatever key it stands under
-_FORMATS = ("mi_callback.history/1", _FORMAT)  # those that can be read
+__all__ = ["History"]
 
 _BOUNDED = {
     "I(X;Y)": ("target", "usable"),
@@ -50,6 +48,7 @@ class History:
         self._rows: dict[tuple[int, str, str], Row] = {}
         # the same by quantity, layer and epoch: curves are read at every drawing, and the rows may be many
         self._curves: dict[str, dict[str, dict[int, Row]]] = {}
+        self._series: dict[str, dict[str, Series]] = {}  # read from ``_curves`` already: several figures ask for them
         self._layers: dict[str, None] = {}  # a set in the order of first measurement
         self._estimators: dict[str, set[str]] = {}  # quantity to the estimators that measured it
         self._noise: dict[str, float] = {}  # quantity to the measurement noise that it was measured under
@@ -81,6 +80,7 @@ class History:
     def _add(self, row: Row) -> None:
         self._rows[row.epoch, row.layer, row.quantity] = row
         self._curves.setdefault(row.quantity, {}).setdefault(row.layer, {})[row.epoch] = row
+        self._series.pop(row.quantity, None)
         self._layers[row.layer] = None
         if row.estimator != "none":  # a failed measurement
             self._estimators.setdefault(row.quantity, set()).add(row.estimator)
@@ -179,8 +179,11 @@ class History:
         Returns:
             A series for each layer in which the quantity was measured; empty if it never was.
         """
-        curves = self._curves.get(quantity, {})
-        return {layer: series_of(layer, quantity, list(rows.values())) for layer, rows in curves.items()}
+        if quantity not in self._series:
+            curves = self._curves.get(quantity, {})
+            series = {layer: series_of(layer, quantity, list(rows.values())) for layer, rows in curves.items()}
+            self._series[quantity] = series
+        return dict(self._series[quantity])
 
     def ceilings_of(self, quantity: str) -> dict[str, Ceiling]:
         """The finite upper limits that bound ``quantity``, by name."""
@@ -212,9 +215,7 @@ class History:
         Raises:
             ValueError: if the name ends otherwise.
         """
-        from mi_callback.reporting.files import save
-
-        save(self, Path(path))
+        save(self.state_dict(), Path(path))
 
     @classmethod
     def load(cls, path: str | Path, *, monitor: str | None = None) -> History:
@@ -227,19 +228,16 @@ class History:
         Raises:
             ValueError: if the file holds no history, or several of which ``monitor`` does not name one.
         """
-        from mi_callback.reporting.files import load
-
         history = cls()
         history.load_state_dict(load(Path(path), monitor))
         return history
 
-    def plot(
-        self, kind: Literal["curves", "plane", "heat_map", "profile"] = "curves", *, ax: Axes | None = None
-    ) -> Figure | list[Artist]:
+    def plot(self, kind: str = "curves", *, ax: Axes | None = None) -> Figure | list[Artist]:
         """Draw a figure, which a notebook shows by itself.
 
         Args:
-            kind: "curves" over epochs, the information "plane", a "heat_map" of I(T;Y), or the "profile" over depth.
+            kind: "curves" over epochs, the information "plane", a "heat_map" of I(T;Y), the "profile" over depth, or
+                another name in ``mi_callback.reporting.figures.catalogue.FIGURES``.
             ax: axes to draw on; None makes a figure.
 
         Returns:
@@ -248,9 +246,9 @@ class History:
         Raises:
             ValueError: if ``kind`` is none of these.
         """
-        from mi_callback.reporting import figures
+        from mi_callback.reporting.figures.catalogue import plot
 
-        return figures.plot(self, kind, ax)
+        return plot(self, kind, ax)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything as dicts and lists of plain values, column by column, so that it loads with ``weights_only``."""
@@ -261,7 +259,7 @@ class History:
             name: {"value": c.value, "stderr": c.stderr, "quantities": list(c.quantities)}
             for name, c in self._ceilings.items()
         }
-        return {"format": _FORMAT, "columns": columns, "ceilings": ceilings, "metrics": self.metrics}
+        return {"format": FORMAT, "columns": columns, "ceilings": ceilings, "metrics": self.metrics}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replace the content by that of a ``state_dict``.
@@ -272,10 +270,11 @@ class History:
         if not is_history_state(state):
             found = sorted(state) if isinstance(state, Mapping) else type(state).__name__
             raise ValueError(
-                f"state: expected what History.state_dict() returns, of format {_FORMAT!r}, got {found}. Was it "
+                f"state: expected what History.state_dict() returns, of format {FORMAT!r}, got {found}. Was it "
                 "written by another version?"
             )
-        self._rows, self._curves, self._layers, self._estimators, self._noise = {}, {}, {}, {}, {}
+        self._rows, self._curves, self._series, self._layers = {}, {}, {}, {}
+        self._estimators, self._noise = {}, {}
         columns = {key: values for key, values in state["columns"].items() if key in ROW_KEYS}
         for values in zip(*columns.values(), strict=True):
             fields = dict(zip(columns, values, strict=True))
@@ -286,11 +285,6 @@ class History:
         }
         self._withdraw_refuted(self._rows.values())
         self._metrics = {name: dict(values) for name, values in state["metrics"].items()}
-
-
-def is_history_state(state: object) -> bool:
-    """Whether ``state`` is what ``History.state_dict`` returns."""
-    return isinstance(state, Mapping) and state.get("format") in _FORMATS
 
 
 def _from_first_format(row: Row) -> Row:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import html
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
 
+from mi_callback.reporting.series import Estimates
 from mi_callback.reporting.table import cells, explained
-
-if TYPE_CHECKING:
-    from mi_callback.reporting.history import History
 
 __all__ = ["write_report"]
 
@@ -56,7 +53,7 @@ samples. Hollow points are in doubt, or above a limit by more than two standard 
 """)
 
 
-def write_report(history: History, path: str | Path, *, title: str = "Mutual information while training") -> Path:
+def write_report(history: Estimates, path: str | Path, *, title: str = "Mutual information while training") -> Path:
     """Write a report that opens in any browser, without a network: one file of about five megabytes.
 
     The slider moves the marked points through the epochs, a click on a layer's name switches it off or on, and hovering
@@ -80,7 +77,7 @@ def write_report(history: History, path: str | Path, *, title: str = "Mutual inf
         import plotly  # noqa: F401
     except ImportError as error:
         raise ImportError('The report needs plotly. Install it by: pip install "mi-callback[report]"') from error
-    from mi_callback.reporting.interactive import interactive_figure
+    from mi_callback.reporting.report_figure import interactive_figure
 
     figure = interactive_figure(history)
     rows = history.to_rows()
@@ -104,7 +101,7 @@ def write_report(history: History, path: str | Path, *, title: str = "Mutual inf
     return path
 
 
-def _table(history: History) -> str:
+def _table(history: Estimates) -> str:
     head, *rows = cells(history)
     lines = [_row(head, "th"), *(_row(row, "td") for row in rows)]
     return "<table>" + "\n".join(lines) + "</table>"
@@ -114,7 +111,7 @@ def _row(texts: tuple[str, ...], tag: str) -> str:
     return "<tr>" + "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts) + "</tr>"
 
 
-def _flags(history: History) -> str:
+def _flags(history: Estimates) -> str:
     counts: dict[str, int] = {}
     for row in history.to_rows():
         for label in row["flags"]:

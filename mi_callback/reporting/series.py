@@ -6,17 +6,27 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mi_callback.estimation.records import Ceiling, Flag, MutualInformation
 
-__all__ = ["ROW_KEYS", "Ceiling", "Row", "Series", "even_selection", "series_of", "within_reach"]
+__all__ = [
+    "ROW_KEYS",
+    "Ceiling",
+    "Estimates",
+    "Row",
+    "Series",
+    "drawable_ceilings",
+    "even_selection",
+    "noise_sweep",
+    "series_of",
+]
 
 _REMARKS = frozenset(flag.label for flag in Flag if not flag.is_doubt)
-_REACH = 1.3  # a ceiling higher than this many times the highest value would squeeze the curves
+_HIGHEST = 1.3  # times the highest value: the curves from zero keep three quarters of the axis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +94,7 @@ ROW_KEYS = tuple(field.name for field in fields(Row))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
-    """One quantity of one layer over E epochs, in ascending order of epochs. All arrays have shape (E,).
+    """One quantity of one layer over E epochs, in ascending order. All arrays have shape (E,) and are read-only.
 
     Attributes:
         layer: name of the layer.
@@ -111,7 +121,7 @@ def series_of(layer: str, quantity: str, rows: list[Row]) -> Series:
     """The series of one layer's rows."""
     rows = sorted(rows, key=attrgetter("epoch"))  # a resumed run may have measured an earlier epoch late
     mi, raw, null_std, stderr = np.array([(r.mi, r.raw, r.null_std, r.stderr) for r in rows], dtype=np.float64).T
-    return Series(
+    series = Series(
         layer=layer,
         quantity=quantity,
         epochs=np.array([row.epoch for row in rows], dtype=np.int64),
@@ -121,14 +131,65 @@ def series_of(layer: str, quantity: str, rows: list[Row]) -> Series:
         stderr=stderr,
         flagged=np.array([row.is_doubtful for row in rows]),
     )
+    for values in (series.epochs, series.mi, series.raw, series.null_std, series.stderr, series.flagged):
+        values.setflags(write=False)  # all who ask share them
+    return series
 
 
-def within_reach(ceilings: Mapping[str, Ceiling], values: Iterable[float]) -> dict[str, Ceiling]:
+def drawable_ceilings(ceilings: Mapping[str, Ceiling], values: Iterable[float]) -> dict[str, Ceiling]:
     """Those of the ceilings that can be drawn without squeezing the values below them."""
     top = max((v for v in values if math.isfinite(v)), default=0.0)
-    return {name: c for name, c in ceilings.items() if c.value <= _REACH * max(top, 0.5)}
+    # with all values near zero a ceiling of half a bit is still drawn: it shows how little there is to find
+    return {name: c for name, c in ceilings.items() if c.value <= _HIGHEST * max(top, 0.5)}
 
 
 def even_selection(n: int, most: int) -> NDArray[np.intp]:
     """At most ``most`` of n positions, evenly spaced, the first and the last among them; shape (min(n, most),)."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.intp))
+
+
+class Estimates(Protocol):
+    """What figures, tables and reports read of a history; ``History`` describes each member."""
+
+    @property
+    def unit(self) -> str | None:
+        """Unit of all values."""
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the layers, in the order of depth."""
+
+    @property
+    def quantities(self) -> list[str]:
+        """Names of the quantities."""
+
+    @property
+    def epochs(self) -> list[int]:
+        """The epochs measured, in ascending order."""
+
+    @property
+    def ceilings(self) -> dict[str, Ceiling]:
+        """The upper limits by name."""
+
+    @property
+    def metrics(self) -> dict[str, dict[int, float]]:
+        """The training's metrics: name to epoch to value."""
+
+    def __len__(self) -> int: ...
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One dict a layer, quantity and epoch."""
+
+    def series(self, quantity: str) -> dict[str, Series]:
+        """Curves over epochs of one quantity, by layer."""
+
+    def ceilings_of(self, quantity: str) -> dict[str, Ceiling]:
+        """The finite upper limits that bound the quantity."""
+
+    def noise(self, quantity: str) -> float | None:
+        """The standard deviation of measurement noise, None without noise."""
+
+
+def noise_sweep(history: Estimates) -> list[str]:
+    """The quantities I(X; T + sigma Z) of further sigma, which have a figure of their own."""
+    return [quantity for quantity in history.quantities if quantity.startswith("input_noise_")]

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mi_callback.estimation.records import Flag
-
-if TYPE_CHECKING:
-    from mi_callback.reporting.history import History
+from mi_callback.reporting.labels import layer_labels
+from mi_callback.reporting.series import Estimates
 
 __all__ = ["cells", "explained", "summary"]
 
 
-def summary(history: History) -> str:
+def summary(history: Estimates) -> str:
     """A table of first and last estimates, in the unit of the history.
 
     A line a layer and quantity: the debiased estimate at the first and at the last epoch, and of the last its standard
@@ -35,6 +34,8 @@ def summary(history: History) -> str:
     lines = [f"Mutual information in {history.unit}"]
     for row in table:
         lines.append("  ".join(side(c, w) for side, c, w in zip(sides, row, widths, strict=True)).rstrip())
+    pattern = layer_labels(history.layers).pattern
+    lines += [f"layers: * in {pattern}"] if pattern else []
     for name, ceiling in history.ceilings.items():
         spread = "" if math.isnan(ceiling.stderr) else f" +- {ceiling.stderr:.3f}"
         lines.append(f"ceiling {name} = {_number(ceiling.value)}{spread}")
@@ -44,7 +45,7 @@ def summary(history: History) -> str:
     return "\n".join(lines)
 
 
-def cells(history: History) -> list[tuple[str, ...]]:
+def cells(history: Estimates) -> list[tuple[str, ...]]:
     """The table as text, its head first; eight columns, one line a quantity and layer."""
     first, last = history.epochs[0], history.epochs[-1]
     rows = {(r["quantity"], r["layer"], r["epoch"]): r for r in history.to_rows() if r["epoch"] in (first, last)}
@@ -53,9 +54,10 @@ def cells(history: History) -> list[tuple[str, ...]]:
     table: list[tuple[str, ...]] = [
         ("quantity", "layer", f"epoch {first}", f"epoch {last}", "std. error", "null band", "p", "flags")
     ]
-    for line in lines:
-        start, end = rows.get((*line, first)), rows.get((*line, last))
-        table.append((*line, _number(start["mi"] if start else math.nan), *_last(end)))
+    names = layer_labels(history.layers).short
+    for quantity, layer in lines:
+        start, end = rows.get((quantity, layer, first)), rows.get((quantity, layer, last))
+        table.append((quantity, names[layer], _number(start["mi"] if start else math.nan), *_last(end)))
     return table
 
 

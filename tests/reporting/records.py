@@ -46,17 +46,26 @@ def estimate(
 
 FAILED = estimate(math.nan, raw=math.nan, null_std=math.nan, p_value=math.nan, stderr=math.nan, estimator="none")
 
+DEEP = [*(f"model.encoder.layer.{i}.intermediate.act" for i in range(2)), "output"]  # names that do not fit
+
 
 def a_history(
     n_layers: int = 3,
     epochs: range = range(0, 50, 10),
     quantities: tuple[str, ...] = ("target", "input"),
     seed: int = 0,
+    layers: list[str] | None = None,
 ) -> History:
-    """A history of smooth curves: on the target they rise to 3 bits, on the input they rise and fall."""
+    """A history of smooth curves: on the target they rise to 3 bits, on the input they rise and fall.
+
+    With quantities such as "input_noise_0.3" the input is measured with noise, of sigma 0.05 for "input" itself.
+    """
     rng = np.random.default_rng(seed)
     history = History()
-    names = [f"net.{2 * i + 1}" for i in range(n_layers - 1)] + ["output"]
+    names = layers or [f"net.{2 * i + 1}" for i in range(n_layers - 1)] + ["output"]
+    n_layers = len(names)
+    sweep = {q: float(q.rsplit("_", 1)[1]) for q in quantities if q.startswith("input_noise_")}
+    noise = {"input": 0.05, **sweep} if sweep else {}
     for epoch in epochs:
         t = epoch / max(epochs.stop - 1, 1)
         for i, layer in enumerate(names):
@@ -67,6 +76,11 @@ def a_history(
                 "usable": 3.0 * (1 - math.exp(-4 * t)) * depth,
             }
             for quantity in quantities:
-                value = values[quantity] + 0.02 * rng.standard_normal()
-                history.append(epoch=epoch, step=8 * epoch, layer=layer, quantity=quantity, estimate=estimate(value))
+                known = values["input"] * (1 - noise[quantity] / 2) if quantity in noise else values[quantity]
+                measured = estimate(
+                    known + 0.02 * rng.standard_normal(),
+                    estimator="mixture" if quantity in noise else "ksg",
+                    space=f"noise {noise[quantity]:g}" if quantity in noise else "scores",
+                )
+                history.append(epoch=epoch, step=8 * epoch, layer=layer, quantity=quantity, estimate=measured)
     return history

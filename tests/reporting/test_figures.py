@@ -4,12 +4,14 @@ import io
 import math
 import subprocess
 import sys
+from itertools import combinations
 
 import numpy as np
 import pytest
 from matplotlib import colormaps, rcParams
 from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from mi_callback.estimation.records import Flag
 from mi_callback.reporting import (
@@ -21,8 +23,11 @@ from mi_callback.reporting import (
     information_plane,
     overlay,
 )
+from mi_callback.reporting.figures.catalogue import FIGURES, Kind
 
-from .records import FAILED, a_history, estimate
+from .records import DEEP, FAILED, a_history, estimate
+
+SWEEP = ("input_noise_0.1", "input_noise_0.3")
 
 DRAWINGS = {
     "plane": information_plane,
@@ -179,10 +184,10 @@ def test_a_deep_plane_joins_the_layers_of_some_epochs_and_names_some_layers():
     figure = information_plane(history)
     axes = figure.axes[0]
     assert labels(axes).count("_path") == 12
-    fronts = [line for line in axes.lines if line.get_label() == "_front"]
-    assert len(fronts) == 6
+    snapshots = [line for line in axes.lines if line.get_label() == "_snapshot"]
+    assert len(snapshots) == 6
     last = [[history.series(q)[layer].mi[-1] for layer in history.layers] for q in ("input", "target")]
-    np.testing.assert_array_equal(fronts[-1].get_xydata().T, last)
+    np.testing.assert_array_equal(snapshots[-1].get_xydata().T, last)
     assert {"net.1", "output"} <= set(texts(axes))
     assert figure.legends == []
 
@@ -237,37 +242,40 @@ def test_failed_measurements_leave_a_gap():
     np.testing.assert_array_equal(np.isnan(line.get_ydata()), [False, True, False, False])
 
 
-def test_losses_stand_on_a_second_axis_behind_the_curves():
-    history = a_history()
-    for epoch in range(0, 50, 10):
-        history.set_metric("train_loss", epoch, 2.0 / (1 + epoch))
-        history.set_metric("val_loss", epoch, 2.5 / (1 + epoch))
+def with_losses(history):
+    for epoch in history.epochs:
+        history.set_metric("train_loss", epoch, 2.0 / (1 + epoch**1.5))
+        history.set_metric("val_loss", epoch, 2.5 / (1 + epoch**1.5))
         history.set_metric("accuracy", epoch, 0.5)
-    figure = curves(history)
-    first, twin = figure.axes[0], figure.axes[-1]
-    assert twin.get_ylabel() == "loss"
-    assert [line.get_label() for line in twin.lines] == ["train_loss", "val_loss"]
-    assert twin.get_yscale() == "log"
-    assert first.get_zorder() > twin.get_zorder()
-    assert {"train_loss", "val_loss"} < set(legend_labels(figure))
+    return history
 
 
-def test_usable_information_is_dashed_beside_the_total():
-    history = a_history(2, quantities=("target", "usable"))
-    figure = curves(history)
-    (axes,) = figure.axes
-    dashed = [line for line in axes.lines if line.get_label() == "_usable"]
-    for line, series in zip(dashed, history.series("usable").values(), strict=True):
-        np.testing.assert_array_equal(line.get_ydata(), series.mi)
-    assert [line.get_color() for line in dashed] == ["#0072B2", "#D55E00"]
-    assert {line.get_linestyle() for line in dashed} == {"--"}
-    assert "usable" in legend_labels(figure)
+@pytest.mark.parametrize("n_layers", [3, 12])
+def test_losses_have_a_panel_of_their_own(n_layers):
+    """Evidence: labels of axes and lines; on old code they shared the panel of I(T;Y)."""
+    figure = curves(with_losses(a_history(n_layers)))
+    panels = figure.axes[:3]
+    assert [axes.get_ylabel() for axes in panels] == ["$I(T;Y)$ (bits)", "$I(X;T)$ (bits)", "loss"]
+    assert [line.get_label() for line in panels[2].lines] == ["train_loss", "val_loss"]
+    assert len({line.get_linestyle() for line in panels[2].lines}) == 2
+    assert panels[2].get_yscale() == "log"
+    assert [text.get_text() for text in panels[2].get_legend().get_texts()] == ["train_loss", "val_loss"]
+    assert "loss" not in " ".join(legend_labels(figure))
+    without = curves(with_losses(a_history(n_layers)), losses=False)
+    assert "loss" not in [axes.get_ylabel() for axes in without.axes]
 
 
-def test_in_a_deep_network_total_and_usable_information_have_panels_of_one_scale():
-    target, usable, _ = curves(a_history(9, quantities=("target", "usable"))).axes
-    assert usable.get_ylabel() == "usable $I(T;Y)$ (bits)"
+@pytest.mark.parametrize("n_layers", [2, 9])
+def test_usable_information_has_a_panel_of_its_own_in_the_scale_of_the_total(n_layers):
+    """Evidence: the panels; on old code up to seven layers had it dashed in the panel of I(T;Y)."""
+    history = a_history(n_layers, quantities=("target", "usable"))
+    target, usable = curves(history).axes[:2]
+    assert target.get_ylabel() == "$I(T;Y)$ (bits)"
+    assert usable.get_ylabel() == "usable $I(T;Y)$\n(bits)"
     assert target.get_ylim() == usable.get_ylim()
+    for axes, quantity in ((target, "target"), (usable, "usable")):
+        drawn = [line.get_ydata().tolist() for line in axes.lines if line.get_label() in history.layers]
+        assert drawn == [series.mi.tolist() for series in history.series(quantity).values()]
 
 
 def test_many_layers_are_told_by_a_bar_of_names():
@@ -280,11 +288,57 @@ def test_many_layers_are_told_by_a_bar_of_names():
     assert legend_labels(figure) == ["null ±2 sd"]
 
 
-def test_long_names_keep_both_ends():
-    history = History()
-    name = "model.encoder.layers.11.attention.output.activation"
-    history.append(epoch=0, step=0, layer=name, quantity="target", estimate=estimate())
-    assert legend_labels(curves(history))[0] == "model.enc…ctivation"
+def test_every_figure_names_layers_by_what_differs():
+    """Evidence: the texts that are drawn; on old code each name was cut to both ends, the same for all layers."""
+    history = a_history(layers=DEEP)
+    pattern = "model.encoder.layer.*.intermediate.act"
+    for draw in (information_plane, curves, DRAWINGS["overlay"]):
+        figure = draw(history)
+        assert legend_labels(figure)[:3] == ["0", "1", "output"]
+        assert figure.legends[0].get_title().get_text() == pattern
+    for axis in (heat_map(history).axes[0].yaxis, depth_profile(history).axes[1].xaxis):
+        assert [tick.get_text() for tick in axis.get_ticklabels()] == ["0", "1", "output"]
+        assert axis.get_label_text().replace("\n", "") == pattern
+    deep = a_history(layers=[*(f"model.encoder.layer.{i}.intermediate.act" for i in range(9)), "output"])
+    bar = curves(deep).axes[-1]
+    assert {"0", "output"} <= {tick.get_text() for tick in bar.get_yticklabels()}
+    assert {"0", "output"} <= set(texts(information_plane(deep).axes[0]))
+
+
+# room for every text
+
+LONG = [f"model.encoder.layer.{i}.{kind}" for i in range(5) for kind in ("intermediate.act_fn", "output.act_fn")]
+
+
+def written(figure):
+    """Every text but the labels of ticks, with its box in pixels as rendered."""
+    figure.canvas.draw()
+    texts = [text for legend in figure.legends for text in (legend.get_title(), *legend.get_texts())]
+    for axes in figure.axes:
+        texts += [axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        texts += [text for text in axes.get_children() if isinstance(text, Text) and text not in axes.texts]
+    drawn = [text for text in texts if text.get_visible() and text.get_text().strip()]
+    return {text: text.get_window_extent(figure.canvas.get_renderer()) for text in drawn}
+
+
+@pytest.mark.parametrize("layers", [["net.1", "net.3", "output"], DEEP, [*LONG, "output"]], ids=["few", "deep", "many"])
+@pytest.mark.parametrize(
+    "quantities", [("target", "usable", "input"), ("target", "input", *SWEEP)], ids=["all", "sweep"]
+)
+def test_every_text_is_on_the_page_and_covers_no_other(layers, quantities):
+    """Evidence: boxes of texts as rendered. On old code ceilings ran off the page, and labels of noise overlapped."""
+    history = with_losses(a_history(layers=layers, quantities=quantities))
+    for name, value in (("I(X;Y)", 3.2), ("log n", 13.3), ("psi(n) - psi(k)", 12.1), ("H(X)", 14.1)):
+        history.set_ceiling(name, value)
+    for tag, figure in draw_figures(history).items():
+        boxes = written(figure)
+        page = figure.bbox.padded(1)
+        for text, box in boxes.items():
+            inside = page.x0 <= box.x0 and page.y0 <= box.y0 and box.x1 <= page.x1 and box.y1 <= page.y1
+            assert inside, f"{tag}: {text.get_text()!r} runs off the page"
+        for (one, a), (other, b) in combinations(boxes.items(), 2):
+            apart = a.x1 <= b.x0 + 2 or b.x1 <= a.x0 + 2 or a.y1 <= b.y0 + 2 or b.y1 <= a.y0 + 2
+            assert apart, f"{tag}: {one.get_text()!r} covers {other.get_text()!r}"
 
 
 # depth
@@ -394,10 +448,27 @@ def test_curves_can_be_drawn_on_several_axes():
 
 def test_a_logger_gets_the_figures_that_the_history_allows():
     assert draw_figures(History()) == {}
-    assert set(draw_figures(a_history(quantities=("target",)))) == {"mi/curves"}
-    assert set(draw_figures(a_history())) == {"mi/curves", "mi/information_plane"}
-    deep = {"mi/curves", "mi/information_plane", "mi/heat_map_target", "mi/heat_map_input"}
+    assert set(draw_figures(a_history(1, quantities=("target",)))) == {"mi/curves"}
+    assert set(draw_figures(a_history(quantities=("target",)))) == {"mi/curves", "mi/depth"}
+    assert set(draw_figures(a_history())) == {"mi/curves", "mi/information_plane", "mi/depth"}
+    deep = {"mi/curves", "mi/information_plane", "mi/depth", "mi/heat_map_target", "mi/heat_map_input"}
     assert set(draw_figures(a_history(8))) == deep
+    sweep = draw_figures(a_history(quantities=("target", "input", *SWEEP)))
+    assert set(sweep) == {"mi/curves", "mi/information_plane", "mi/depth", "mi/noise_sweep"}
+    assert len(sweep["mi/depth"].axes) == 3  # target, input and the bar: the further sigmas have their own figure
+
+
+def test_a_new_figure_is_a_function_and_a_line_in_the_list(monkeypatch):
+    """Evidence: a figure that is in the list only; ``History.plot`` and the loggers' figures have it."""
+
+    def dots(history, *, ax=None, color="red"):
+        figure = Figure()
+        figure.subplots().plot(history.epochs, color=color, marker="o")
+        return figure
+
+    monkeypatch.setitem(FIGURES, "dots", Kind(dots, lambda history: {"mi/dots": {"color": "blue"}}))
+    assert a_history().plot("dots").axes[0].lines[0].get_color() == "red"
+    assert draw_figures(a_history())["mi/dots"].axes[0].lines[0].get_color() == "blue"
 
 
 def test_a_notebook_shows_a_figure_by_itself():

@@ -26,7 +26,7 @@ from .records import a_history
 pytestmark = [pytest.mark.filterwarnings(rule) for rule in QUIET]
 
 EPOCHS, STEPS = 2, [3, 7]  # four batches an epoch
-TAGS = ("mi/curves", "mi/information_plane")
+TAGS = ("mi/curves", "mi/depth", "mi/information_plane")
 
 
 def fit(path, *loggers):
@@ -87,7 +87,7 @@ def test_csv(tmp_path):
     assert [float(row["mi_target/output"]) for row in rows] == pytest.approx(values(monitor))
     assert [int(row["step"]) for row in rows] == STEPS
     found = sorted(path.name for path in (Path(logger.log_dir) / "figures").iterdir())
-    assert found == [f"mi_{name}_step_{step:08d}.png" for name in ("curves", "information_plane") for step in STEPS]
+    assert found == [f"{tag.replace('/', '_')}_step_{step:08d}.png" for tag in TAGS for step in STEPS]
     for name in found:
         assert_is_figure(Path(logger.log_dir) / "figures" / name)
 
@@ -102,7 +102,7 @@ def test_wandb(tmp_path, monkeypatch):
         wandb.finish()
     (run,) = (tmp_path / "wandb").glob("offline-run-*")
     pictures = list((run / "files" / "media" / "images" / "mi").iterdir())
-    assert len(pictures) == 4
+    assert len(pictures) == 6
     for picture in pictures:
         assert_is_figure(picture)
     logged = wandb_history(next(run.glob("*.wandb")))
@@ -196,7 +196,7 @@ def test_dvclive(tmp_path, monkeypatch):
     assert [float(row["output"]) for row in rows] == pytest.approx(values(monitor))
     assert [int(row["step"]) for row in rows] == STEPS
     pictures = list((tmp_path / "live" / "plots" / "images").iterdir())
-    assert len(pictures) == 4
+    assert len(pictures) == 6
     for picture in pictures:
         assert_is_figure(picture)
 
@@ -249,7 +249,7 @@ def test_any_other_logger_gets_scalars_and_png_files(tmp_path):
         monitor = fit(tmp_path, logger)
         logged = [(step, m["mi_target/output"]) for step, m in logger.metrics if "mi_target/output" in m]
         assert logged == [(step, pytest.approx(value)) for step, value in zip(STEPS, values(monitor), strict=True)]
-        assert len(list((folder / "figures").iterdir())) == 4
+        assert len(list((folder / "figures").iterdir())) == 6
         assert_is_figure(folder / "figures" / "mi_curves_step_00000007.png")
 
 
@@ -258,7 +258,7 @@ def test_several_loggers_each_get_everything(tmp_path):
     fit(tmp_path, *loggers)
     assert list(Path(loggers[0].log_dir).glob("events.*"))
     for folder in (Path(loggers[1].log_dir), tmp_path / "own"):
-        assert len(list((folder / "figures").iterdir())) == 4
+        assert len(list((folder / "figures").iterdir())) == 6
 
 
 def test_without_a_logger_a_table_is_printed(tmp_path, caplog):
@@ -289,7 +289,7 @@ def test_a_failing_logger_is_told_and_the_others_go_on(tmp_path, caplog):
     good = Kept(str(tmp_path / "good"))
     with pytest.warns(RuntimeWarning, match="OSError while giving mi/.* to Failing: disk full"):
         fit(tmp_path, Failing(), good)
-    assert len(list((tmp_path / "good" / "figures").iterdir())) == 4
+    assert len(list((tmp_path / "good" / "figures").iterdir())) == 6
     log_figures([Failing(), good], {"mi/curves": a_history().plot()}, 9, None)
     assert "Failing could not log the figure 'mi/curves' at step 9: OSError('disk full')" in caplog.messages
     assert (tmp_path / "good" / "figures" / "mi_curves_step_00000009.png").exists()

@@ -8,13 +8,13 @@ import pytest
 from mi_callback.estimation.records import Flag
 from mi_callback.reporting import History, write_report
 
-from .records import FAILED, a_history, estimate
+from .records import DEEP, FAILED, a_history, estimate
 
 pytest.importorskip("plotly")
 
 
 def interactive(history):
-    from mi_callback.reporting.interactive import interactive_figure
+    from mi_callback.reporting.report_figure import interactive_figure
 
     return interactive_figure(history)
 
@@ -24,6 +24,17 @@ def test_every_layer_is_one_group_that_the_legend_switches():
     named = [trace.name for trace in figure.data if trace.showlegend]
     assert named == ["net.1", "net.3", "output"]
     assert {trace.legendgroup for trace in figure.data} == set(named)
+
+
+def test_the_report_names_layers_by_what_differs():
+    """Evidence: the names of the traces and the title; on old code names stood in full, or cut in the table."""
+    history = History()
+    for layer in DEEP:
+        history.append(epoch=0, step=0, layer=layer, quantity="target", estimate=estimate())
+    figure = interactive(history)
+    assert [trace.name for trace in figure.data if trace.showlegend] == ["0", "1", "output"]
+    assert figure.layout.legend.title.text == "layers model.encoder.layer.*.intermediate.act: click to switch"
+    assert [trace.hovertemplate.split("<br>")[0] for trace in figure.data if trace.showlegend] == DEEP
 
 
 def test_curves_and_plane_hold_the_estimates():

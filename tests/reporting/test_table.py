@@ -1,7 +1,7 @@
 from mi_callback.estimation.records import Flag
 from mi_callback.reporting import History, summary
 
-from .records import FAILED, estimate
+from .records import DEEP, FAILED, estimate
 
 
 def test_the_summary_is_a_table_of_first_and_last_epoch():
@@ -28,3 +28,13 @@ def test_the_summary_is_a_table_of_first_and_last_epoch():
 
 def test_the_summary_of_nothing_says_so():
     assert summary(History()) == "No mutual information was measured."
+
+
+def test_the_summary_names_layers_by_what_differs():
+    """Evidence: the lines of text; on old code each line had the whole of a deep name."""
+    history = History()
+    for layer in DEEP:
+        history.append(epoch=0, step=0, layer=layer, quantity="target", estimate=estimate())
+    lines = summary(history).splitlines()
+    assert [line.split()[1] for line in lines[2:5]] == ["0", "1", "output"]
+    assert lines[5] == "layers: * in model.encoder.layer.*.intermediate.act"

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from mi_callback.reporting.marks import hollow
-from mi_callback.reporting.palette import GREY, INK, LayerLook, layer_looks, plain_symbol
-from mi_callback.reporting.series import Series, even_selection, within_reach
-
-if TYPE_CHECKING:
-    from mi_callback.reporting.history import History
+from mi_callback.reporting.figures.annotations import in_doubt
+from mi_callback.reporting.figures.style import GREY, INK, LayerLook, layer_looks
+from mi_callback.reporting.labels import layer_labels, plain_symbol
+from mi_callback.reporting.series import Estimates, Series, drawable_ceilings, even_selection, noise_sweep
 
 __all__ = ["interactive_figure"]
 
@@ -43,7 +41,7 @@ class _Place:
     column: int
 
 
-def interactive_figure(history: History) -> go.Figure:
+def interactive_figure(history: Estimates) -> go.Figure:
     """Draw information plane and curves with a slider over epochs.
 
     Args:
@@ -52,7 +50,7 @@ def interactive_figure(history: History) -> go.Figure:
     Returns:
         A plotly figure. Each layer is one group of its legend; the frames move the marked points.
     """
-    panels = [q for q in history.quantities if not q.startswith("input_noise_")]
+    panels = [q for q in history.quantities if q not in noise_sweep(history)]
     has_plane = {"input", "target"} <= set(history.quantities)
     column = 2 if has_plane else 1  # of the curves; the plane has the whole height of the first
     specs: list[list[Any]] = [[None, {}] if has_plane else [{}] for _ in panels]
@@ -61,7 +59,7 @@ def interactive_figure(history: History) -> go.Figure:
     figure = make_subplots(
         len(panels), column, specs=specs, shared_xaxes="columns", vertical_spacing=0.07, horizontal_spacing=0.1
     )
-    looks = layer_looks(history.layers)
+    looks, labels = layer_looks(history.layers), layer_labels(history.layers)
     plane: list[_Place] = []
     if has_plane:
         inputs, targets = history.series("input"), history.series("target")
@@ -72,8 +70,8 @@ def interactive_figure(history: History) -> go.Figure:
         for series in history.series(quantity).values()
     ]
     for place in plane:
-        _trajectory(figure, history, place, looks[place.y.layer])
-    _curves(figure, history, curves, looks)
+        _trajectory(figure, history, place, looks[place.y.layer], labels.short[place.y.layer])
+    _curves(figure, history, curves, looks, labels.short)
     if has_plane:
         _axes(figure, history, "input", 1, 1, vertical=True)
         _axes(figure, history, "target", 1, 1)
@@ -81,27 +79,29 @@ def interactive_figure(history: History) -> go.Figure:
         _axes(figure, history, quantity, row, column)
     figure.update_xaxes(title_text="epoch", row=len(panels), col=column)
     for place in (*plane, *curves):
-        _marked(figure, place, looks[place.y.layer])
+        _marked(figure, place, looks[place.y.layer], labels.short[place.y.layer])
     _slider(figure, history, [*plane, *curves])
     figure.update_layout(
         template="plotly_white",
         height=max(560, 230 * len(panels) + 160),
         margin={"l": 60, "r": 20, "t": 30, "b": 20},
-        legend={"title": {"text": "layers: click to switch"}},
+        legend={"title": {"text": f"layers{f' {labels.pattern}' if labels.pattern else ''}: click to switch"}},
         hovermode="closest",
         font={"color": INK, "size": 13},
     )
     return figure
 
 
-def _axes(figure: go.Figure, history: History, quantity: str, row: int, column: int, *, vertical: bool = False) -> None:
+def _axes(
+    figure: go.Figure, history: Estimates, quantity: str, row: int, column: int, *, vertical: bool = False
+) -> None:
     """Name the axis of a quantity, and draw the ceilings across it; plotly draws none across axes without curves."""
     sigma = history.noise(quantity)
     name = plain_symbol(quantity) if sigma is None else f"I(X; T + σZ), σ = {sigma:g}"
     update = figure.update_xaxes if vertical else figure.update_yaxes
     update(title_text=f"{name} ({history.unit})", row=row, col=column)
     values = [v for series in history.series(quantity).values() for v in series.mi.tolist()]
-    for limit, ceiling in within_reach(history.ceilings_of(quantity), values).items():
+    for limit, ceiling in drawable_ceilings(history.ceilings_of(quantity), values).items():
         draw, at = (figure.add_vline, "x") if vertical else (figure.add_hline, "y")
         draw(
             **{at: ceiling.value},
@@ -117,11 +117,11 @@ def _symbols(look: LayerLook, doubtful: NDArray[np.bool_]) -> list[str]:
     return [_SYMBOLS[look.marker] + ("-open" if doubt else "") for doubt in doubtful]
 
 
-def _mode(history: History, n_points: int) -> str:
+def _mode(history: Estimates, n_points: int) -> str:
     return "lines+markers" if len(history.layers) * n_points <= _MOST_MARKERS else "lines"
 
 
-def _trajectory(figure: go.Figure, history: History, place: _Place, look: LayerLook) -> None:
+def _trajectory(figure: go.Figure, history: Estimates, place: _Place, look: LayerLook, name: str) -> None:
     x, y = place.x, place.y
     assert x is not None
     epochs, i, j = np.intersect1d(x.epochs, y.epochs, assume_unique=True, return_indices=True)
@@ -135,11 +135,11 @@ def _trajectory(figure: go.Figure, history: History, place: _Place, look: LayerL
             mode=_mode(history, len(epochs)),
             line={"color": look.color, "width": 1},
             opacity=0.55,
-            name=y.layer,
+            name=name,
             legendgroup=y.layer,
             showlegend=False,
             marker={
-                "symbol": _symbols(look, hollow(history, x)[i] | hollow(history, y)[j]),
+                "symbol": _symbols(look, in_doubt(history, x)[i] | in_doubt(history, y)[j]),
                 "size": 7,
                 "color": epochs,
                 "cmin": 0,
@@ -156,7 +156,9 @@ def _trajectory(figure: go.Figure, history: History, place: _Place, look: LayerL
     )
 
 
-def _curves(figure: go.Figure, history: History, places: list[_Place], looks: dict[str, LayerLook]) -> None:
+def _curves(
+    figure: go.Figure, history: Estimates, places: list[_Place], looks: dict[str, LayerLook], names: dict[str, str]
+) -> None:
     flags = {(r["layer"], r["quantity"], r["epoch"]): ", ".join(r["flags"]) for r in history.to_rows() if r["flags"]}
     named: set[str] = set()
     for place in places:
@@ -170,10 +172,10 @@ def _curves(figure: go.Figure, history: History, places: list[_Place], looks: di
                 text=[flags.get((y.layer, y.quantity, epoch), "none") for epoch in y.epochs[some].tolist()],
                 mode=_mode(history, len(some)),
                 line={"color": look.color, "width": 1.5},
-                name=y.layer,
+                name=names[y.layer],
                 legendgroup=y.layer,
                 showlegend=y.layer not in named,
-                marker={"symbol": _symbols(look, hollow(history, y)[some]), "size": 6},
+                marker={"symbol": _symbols(look, in_doubt(history, y)[some]), "size": 6},
                 hovertemplate=(
                     f"{y.layer}<br>epoch %{{x}}<br>{plain_symbol(y.quantity)} %{{y:.3f}} ± %{{customdata[0]:.3f}}"
                     "<br>null ± %{customdata[1]:.3f}<br>flags: %{text}<extra></extra>"
@@ -185,7 +187,7 @@ def _curves(figure: go.Figure, history: History, places: list[_Place], looks: di
         named.add(y.layer)
 
 
-def _marked(figure: go.Figure, place: _Place, look: LayerLook) -> None:
+def _marked(figure: go.Figure, place: _Place, look: LayerLook, name: str) -> None:
     """The point that the slider moves, at the last epoch to begin with."""
     x, y = place.x, place.y
     figure.add_trace(
@@ -193,7 +195,7 @@ def _marked(figure: go.Figure, place: _Place, look: LayerLook) -> None:
             x=[y.epochs[-1] if x is None else x.mi[-1]],
             y=[y.mi[-1]],
             mode="markers",
-            name=y.layer,
+            name=name,
             legendgroup=y.layer,
             showlegend=False,
             hoverinfo="skip",
@@ -209,7 +211,7 @@ def _marked(figure: go.Figure, place: _Place, look: LayerLook) -> None:
     )
 
 
-def _slider(figure: go.Figure, history: History, places: list[_Place]) -> None:
+def _slider(figure: go.Figure, history: Estimates, places: list[_Place]) -> None:
     epochs = np.array(history.epochs)
     chosen = epochs[even_selection(len(epochs), _MOST_STEPS)].tolist()
     first = len(figure.data) - len(places)

@@ -10,11 +10,20 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from mi_callback.reporting.canvas import depth_bar, legend, new_figure, note, style
-from mi_callback.reporting.history import History
-from mi_callback.reporting.marks import draw_ceilings
-from mi_callback.reporting.palette import GREY, INK, MOST_NAMED, axis_label, layer_looks, short_name
-from mi_callback.reporting.series import Series
+from mi_callback.reporting.figures.annotations import draw_ceilings
+from mi_callback.reporting.figures.style import (
+    GREY,
+    INK,
+    MOST_NAMED,
+    depth_bar,
+    empty_note,
+    layer_looks,
+    legend,
+    new_figure,
+    style,
+)
+from mi_callback.reporting.labels import axis_label, layer_labels
+from mi_callback.reporting.series import Estimates, Series
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -26,18 +35,18 @@ __all__ = ["overlay"]
 
 @overload
 def overlay(
-    histories: Sequence[History], *, quantity: str = ..., layers: Sequence[str] | None = ..., ax: None = ...
+    histories: Sequence[Estimates], *, quantity: str = ..., layers: Sequence[str] | None = ..., ax: None = ...
 ) -> Figure: ...
 
 
 @overload
 def overlay(
-    histories: Sequence[History], *, quantity: str = ..., layers: Sequence[str] | None = ..., ax: Axes
+    histories: Sequence[Estimates], *, quantity: str = ..., layers: Sequence[str] | None = ..., ax: Axes
 ) -> list[Artist]: ...
 
 
 def overlay(
-    histories: Sequence[History],
+    histories: Sequence[Estimates],
     *,
     quantity: str = "target",
     layers: Sequence[str] | None = None,
@@ -80,7 +89,7 @@ def overlay(
 
 def _draw(
     ax: Axes,
-    histories: Sequence[History],
+    histories: Sequence[Estimates],
     runs: list[dict[str, Series]],
     quantity: str,
     layers: list[str],
@@ -90,8 +99,8 @@ def _draw(
     style(ax, xlabel="epoch", ylabel=axis_label(histories[0], quantity))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     if not layers:
-        return [note(ax, f"The runs have no layer in common that\nmeasured the quantity {quantity!r}.")]
-    looks = layer_looks(layers)
+        return [empty_note(ax, f"The runs have no layer in common that\nmeasured the quantity {quantity!r}.")]
+    looks, labels = layer_looks(layers), layer_labels(histories[0].layers)
     drawn: list[Artist] = []
     values: list[float] = []
     for layer in layers:
@@ -105,18 +114,18 @@ def _draw(
         if len(table) > 1:
             half = table.std(axis=0, ddof=1)
             drawn.append(ax.fill_between(epochs, mean - half, mean + half, color=color, alpha=0.2, linewidth=0))
-        drawn += ax.plot(epochs, mean, color=color, linewidth=1.8, label=short_name(layer))
+        drawn += ax.plot(epochs, mean, color=color, linewidth=1.8, label=layer)
     drawn += draw_ceilings(ax, histories[0], {"y": (quantity, values)})
     handles: list[Artist] = []
     if len(layers) <= MOST_NAMED:
-        handles += [Line2D([], [], color=look.color, linewidth=1.8, label=short_name(n)) for n, look in looks.items()]
+        handles += [Line2D([], [], color=look.color, linewidth=1.8, label=labels.short[n]) for n, look in looks.items()]
     else:
         depth_bar([ax], layers)
     if len(runs) > 1:
         handles.append(Patch(color=GREY, alpha=0.3, linewidth=0, label=f"±1 sd of {len(runs)} runs"))
     else:
         handles.append(Line2D([], [], color=INK, label="1 run"))
-    drawn += legend(ax, handles, own_figure=own_figure)
+    drawn += legend(ax, handles, own_figure=own_figure, pattern=labels.pattern)
     ax.margins(x=0.02, y=0.13)
     return drawn
 

@@ -1,4 +1,4 @@
-"""What is drawn around the estimates: ceilings, the null band, and which points are hollow."""
+"""What is drawn around the estimates: ceilings, the null band, and which points are in doubt."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from mi_callback.reporting.history import History
-from mi_callback.reporting.palette import GREY, INK, SOFT, TEXT, symbol
-from mi_callback.reporting.series import Ceiling, Series, within_reach
+from mi_callback.reporting.figures.style import GREY, INK, SOFT, TEXT
+from mi_callback.reporting.labels import fold, symbol
+from mi_callback.reporting.series import Ceiling, Estimates, Series, drawable_ceilings
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-__all__ = ["HALO", "draw_ceilings", "draw_null_band", "hollow", "hollow_handle"]
+__all__ = ["HALO", "draw_ceilings", "draw_null_band", "flagged_handle", "in_doubt"]
 
 HALO = [withStroke(linewidth=2.5, foreground="white")]  # keeps text readable on top of lines and in grey print
 
+_TITLE = 32  # characters, 2 inches at 9 points: what names of 24 characters in a bar leave to the axes
 
-def hollow(history: History, series: Series) -> NDArray[np.bool_]:
-    """Which points to draw hollow: those in doubt, and those above a ceiling beyond error; shape (E,)."""
+
+def in_doubt(history: Estimates, series: Series) -> NDArray[np.bool_]:
+    """Which points are flagged, or above a ceiling beyond error; shape (E,)."""
     marked: NDArray[np.bool_] = series.flagged.copy()
     for ceiling in history.ceilings_of(series.quantity).values():
         marked |= ceiling.is_below(series.mi, series.stderr)
     return marked
 
 
-def hollow_handle() -> Line2D:
-    """What stands for hollow points in a legend."""
+def flagged_handle() -> Line2D:
+    """What stands for points in doubt, which are hollow, in a legend."""
     return Line2D(
         [],
         [],
@@ -47,7 +49,7 @@ def hollow_handle() -> Line2D:
     )
 
 
-def draw_ceilings(ax: Axes, history: History, axes: Mapping[str, tuple[str, Iterable[float]]]) -> list[Artist]:
+def draw_ceilings(ax: Axes, history: Estimates, axes: Mapping[str, tuple[str, Iterable[float]]]) -> list[Artist]:
     """Draw ceilings as labelled lines; if all that bound a quantity are far above it, they are named above the axes.
 
     Args:
@@ -62,15 +64,16 @@ def draw_ceilings(ax: Axes, history: History, axes: Mapping[str, tuple[str, Iter
     far: dict[str, float] = {}
     for axis, (quantity, values) in axes.items():
         bounding = history.ceilings_of(quantity)
-        near = within_reach(bounding, values)
+        near = drawable_ceilings(bounding, values)
         # neighbouring ceilings are labelled at opposite ends, so that close ones stay readable
         for i, name in enumerate(sorted(near, key=lambda n: -near[n].value)):
             drawn += _ceiling(ax, symbol(name), near[name], vertical=axis == "x", at_end=i % 2 == (axis == "x"))
         if not near:
             far |= {n: c.value for n, c in bounding.items()}
     if far:
-        text = ", ".join(f"{symbol(name)} = {value:.3g}" for name, value in far.items())
-        drawn.append(ax.set_title(f"off the axis: {text}", loc="right", fontsize=TEXT["note"], color=GREY, pad=3))
+        named = [f"{symbol(name)} = {value:.3g}, " for name, value in far.items()]
+        text = fold(["off the axis: ", *named], _TITLE).rstrip(",")
+        drawn.append(ax.set_title(text, loc="right", fontsize=TEXT["note"], color=GREY, pad=3, linespacing=1.1))
     return drawn
 
 
@@ -96,7 +99,7 @@ def _ceiling(ax: Axes, label: str, ceiling: Ceiling, *, vertical: bool, at_end: 
             va="top" if at_end else "bottom",
             fontsize=TEXT["note"],
             color=INK,
-            zorder=1.7,
+            zorder=3.5,  # the halo keeps it readable where curves pass
             path_effects=HALO,
         )
     else:
@@ -110,7 +113,7 @@ def _ceiling(ax: Axes, label: str, ceiling: Ceiling, *, vertical: bool, at_end: 
             va="bottom",
             fontsize=TEXT["note"],
             color=INK,
-            zorder=1.7,
+            zorder=3.5,  # the halo keeps it readable where curves pass
             path_effects=HALO,
         )
     return [*drawn, written]

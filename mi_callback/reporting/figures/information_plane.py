@@ -12,20 +12,23 @@ from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from mi_callback.reporting.canvas import epoch_bar, legend, new_figure, note, style
-from mi_callback.reporting.history import History
-from mi_callback.reporting.marks import HALO, draw_ceilings, hollow, hollow_handle
-from mi_callback.reporting.palette import (
+from mi_callback.reporting.figures.annotations import HALO, draw_ceilings, flagged_handle, in_doubt
+from mi_callback.reporting.figures.style import (
     EPOCH_COLORS,
     INK,
+    LETTER,
     MOST_NAMED,
     SOFT,
     TEXT,
-    axis_label,
+    empty_note,
+    epoch_bar,
     layer_looks,
-    short_name,
+    legend,
+    new_figure,
+    style,
 )
-from mi_callback.reporting.series import Series, even_selection
+from mi_callback.reporting.labels import axis_label, layer_labels
+from mi_callback.reporting.series import Estimates, Series, even_selection
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -34,8 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["information_plane"]
 
-_MOST_MARKERS = 30  # a longer trajectory is a line through all epochs, with markers on an even selection of them
-_MOST_FRONTS = 6
+_MOST_MARKERS = 30  # a trajectory: with seven of them 210 markers, of .08 inches, on some 3 by 2.5 inches
+_MOST_SNAPSHOTS = 6  # of a deep network: neighbours still differ in colour by a sixth of the colour map
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +49,18 @@ class _Trajectory:
     y: NDArray[np.float64]
     x_err: NDArray[np.float64]
     y_err: NDArray[np.float64]
-    hollow: NDArray[np.bool_]
+    doubt: NDArray[np.bool_]
 
 
 @overload
-def information_plane(history: History, *, error_bars: bool = ..., ax: None = ...) -> Figure: ...
+def information_plane(history: Estimates, *, error_bars: bool = ..., ax: None = ...) -> Figure: ...
 
 
 @overload
-def information_plane(history: History, *, error_bars: bool = ..., ax: Axes) -> list[Artist]: ...
+def information_plane(history: Estimates, *, error_bars: bool = ..., ax: Axes) -> list[Artist]: ...
 
 
-def information_plane(history: History, *, error_bars: bool = False, ax: Axes | None = None) -> Figure | list[Artist]:
+def information_plane(history: Estimates, *, error_bars: bool = False, ax: Axes | None = None) -> Figure | list[Artist]:
     """Draw the information plane, in the unit of the history.
 
     Up to seven layers are drawn as one trajectory each: the marker tells the layer, the colour the epoch. With more
@@ -81,16 +84,17 @@ def information_plane(history: History, *, error_bars: bool = False, ax: Axes | 
     return figure
 
 
-def _draw(ax: Axes, history: History, *, error_bars: bool, own_figure: bool) -> list[Artist]:
+def _draw(ax: Axes, history: Estimates, *, error_bars: bool, own_figure: bool) -> list[Artist]:
     style(ax, xlabel=axis_label(history, "input"), ylabel=axis_label(history, "target"))
     trajectories = _trajectories(history)
     if not trajectories:
-        return [note(ax, 'The information plane needs the quantities\n"input" and "target" of a layer.')]
+        return [empty_note(ax, 'The information plane needs the quantities\n"input" and "target" of a layer.')]
     epochs = np.concatenate([t.epochs for t in trajectories])
     norm = Normalize(epochs.min(), max(epochs.max(), epochs.min() + 1))
     xs, ys = (np.concatenate([getattr(t, axis) for t in trajectories]).tolist() for axis in "xy")
     drawn = draw_ceilings(ax, history, {"y": ("target", ys), "x": ("input", xs)})
     handles: list[Artist] = []
+    labels = layer_labels(history.layers)
     if len(trajectories) <= MOST_NAMED:
         looks = layer_looks(history.layers)
         for t in trajectories:
@@ -98,31 +102,30 @@ def _draw(ax: Axes, history: History, *, error_bars: bool, own_figure: bool) -> 
             some = even_selection(len(t.epochs), _MOST_MARKERS)
             drawn += _path(ax, t, norm)
             drawn += _points(ax, t, some, marker, norm, error_bars=error_bars, size=38)
-            handles.append(
-                Line2D([], [], linestyle="none", marker=marker, color=INK, markersize=6, label=short_name(t.layer))
-            )
+            name = labels.short[t.layer]
+            handles.append(Line2D([], [], linestyle="none", marker=marker, color=INK, markersize=6, label=name))
     else:
-        drawn += _fronts(ax, trajectories, norm, error_bars=error_bars)
-    if any(t.hollow.any() for t in trajectories):
-        handles.append(hollow_handle())
-    drawn += legend(ax, handles, own_figure=own_figure)
+        drawn += _snapshots(ax, trajectories, labels.short, norm, error_bars=error_bars)
+    if any(t.doubt.any() for t in trajectories):
+        handles.append(flagged_handle())
+    drawn += legend(ax, handles, own_figure=own_figure, pattern=labels.pattern)
     epoch_bar([ax], norm)
     ax.margins(0.07)
     return drawn
 
 
-def _trajectories(history: History) -> list[_Trajectory]:
+def _trajectories(history: Estimates) -> list[_Trajectory]:
     inputs, targets = history.series("input"), history.series("target")
     both = [layer for layer in history.layers if layer in inputs and layer in targets]
     found = [_pair(inputs[layer], targets[layer], history) for layer in both]
     return [t for t in found if len(t.epochs)]
 
 
-def _pair(x: Series, y: Series, history: History) -> _Trajectory:
+def _pair(x: Series, y: Series, history: Estimates) -> _Trajectory:
     epochs, i, j = np.intersect1d(x.epochs, y.epochs, assume_unique=True, return_indices=True)
     known = np.isfinite(x.mi[i]) & np.isfinite(y.mi[j])
     epochs, i, j = epochs[known], i[known], j[known]
-    marked = hollow(history, x)[i] | hollow(history, y)[j]
+    marked = in_doubt(history, x)[i] | in_doubt(history, y)[j]
     return _Trajectory(x.layer, epochs, x.mi[i], y.mi[j], x.stderr[i], y.stderr[j], marked)
 
 
@@ -151,7 +154,7 @@ def _points(
         )
         drawn += bars.get_children()
     for is_hollow in (False, True):
-        part = some[t.hollow[some] == is_hollow]
+        part = some[t.doubt[some] == is_hollow]
         colors = colormaps[EPOCH_COLORS](norm(t.epochs[part]))
         drawn.append(
             ax.scatter(
@@ -169,41 +172,58 @@ def _points(
     return drawn
 
 
-def _fronts(ax: Axes, trajectories: list[_Trajectory], norm: Normalize, *, error_bars: bool) -> list[Artist]:
+def _snapshots(
+    ax: Axes, trajectories: list[_Trajectory], names: dict[str, str], norm: Normalize, *, error_bars: bool
+) -> list[Artist]:
     drawn: list[Artist] = []
     for t in trajectories:
         drawn += ax.plot(t.x, t.y, color=SOFT, linewidth=0.5, alpha=0.5, zorder=1.8, label="_path")
     common = trajectories[0].epochs
     for t in trajectories[1:]:
         common = np.intersect1d(common, t.epochs, assume_unique=True)
-    chosen = common[even_selection(len(common), _MOST_FRONTS)] if len(common) else common
+    chosen = common[even_selection(len(common), _MOST_SNAPSHOTS)] if len(common) else common
     for epoch in chosen:
-        front = _front(trajectories, int(epoch))
+        snapshot = _snapshot(trajectories, int(epoch))
         color = colormaps[EPOCH_COLORS](norm(epoch))
-        drawn += ax.plot(front.x, front.y, color=color, linewidth=1.2, zorder=2.5, label="_front")
-        drawn += _points(ax, front, np.arange(len(trajectories)), "o", norm, error_bars=error_bars, size=16)
+        drawn += ax.plot(snapshot.x, snapshot.y, color=color, linewidth=1.2, zorder=2.5, label="_snapshot")
+        drawn += _points(ax, snapshot, np.arange(len(trajectories)), "o", norm, error_bars=error_bars, size=16)
         if epoch == chosen[-1]:
-            for i in even_selection(len(trajectories), 5):
-                name = ax.annotate(
-                    short_name(trajectories[i].layer),
-                    (front.x[i], front.y[i]),
-                    xytext=(0, 7),
-                    ha="center",
-                    textcoords="offset points",
-                    fontsize=TEXT["note"],
-                    color=INK,
-                    path_effects=HALO,
-                    zorder=6,
-                )
-                drawn.append(name)
+            drawn += _name_points(ax, trajectories, snapshot, [names[t.layer] for t in trajectories])
     return drawn
 
 
-def _front(trajectories: list[_Trajectory], epoch: int) -> _Trajectory:
+def _name_points(ax: Axes, trajectories: list[_Trajectory], points: _Trajectory, names: list[str]) -> list[Artist]:
+    """Write up to five names above points, those of the first and the last layer before others; none covers another."""
+    inches = 0.8 * np.array([ax.bbox.width, ax.bbox.height]) / ax.figure.dpi  # what the bar and the labels leave
+    spans = np.array([np.ptp(np.concatenate([getattr(t, axis) for t in trajectories])) for axis in "xy"])
+    at = np.column_stack([points.x, points.y]) * inches / np.where(spans > 0, spans, 1.0)
+    wide, high = LETTER * np.array([len(name) for name in names]), 1.2 * TEXT["note"] / 72
+    chosen: list[int] = []
+    for i in dict.fromkeys(i for most in (2, 3, 5, len(names)) for i in even_selection(len(names), most).tolist()):
+        gaps = np.abs(at[chosen] - at[i])
+        if len(chosen) < 5 and np.all((gaps[:, 0] > (wide[chosen] + wide[i]) / 2) | (gaps[:, 1] > high)):
+            chosen.append(i)
+    return [
+        ax.annotate(
+            names[i],
+            (points.x[i], points.y[i]),
+            xytext=(0, 7),
+            ha="center",
+            textcoords="offset points",
+            fontsize=TEXT["note"],
+            color=INK,
+            path_effects=HALO,
+            zorder=6,
+        )
+        for i in chosen
+    ]
+
+
+def _snapshot(trajectories: list[_Trajectory], epoch: int) -> _Trajectory:
     """The points of all layers at one epoch, in the order of depth."""
     at = [int(np.searchsorted(t.epochs, epoch)) for t in trajectories]
     x, y, x_err, y_err, marked = (
         np.array([getattr(t, key)[i] for t, i in zip(trajectories, at, strict=True)])
-        for key in ("x", "y", "x_err", "y_err", "hollow")
+        for key in ("x", "y", "x_err", "y_err", "doubt")
     )
     return _Trajectory(f"epoch {epoch}", np.full(len(at), epoch), x, y, x_err, y_err, marked)

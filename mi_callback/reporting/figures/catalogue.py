@@ -1,0 +1,95 @@
+"""The list of figures: how ``History.plot`` calls each, and under which tags a run logs it.
+
+A new figure is a file of its own, with a function from estimates to a figure, and a line in ``FIGURES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mi_callback.reporting.figures.curves import curves
+from mi_callback.reporting.figures.depth_profile import depth_profile
+from mi_callback.reporting.figures.heat_map import heat_map
+from mi_callback.reporting.figures.information_plane import information_plane
+from mi_callback.reporting.figures.style import MOST_NAMED
+from mi_callback.reporting.series import Estimates, noise_sweep
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["FIGURES", "Kind", "draw_figures", "plot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of figure.
+
+    Attributes:
+        draw: the function that draws it, with the options ``ax`` and those of its own.
+        logged: from a history that is not empty to the tags under which this kind is logged, with the options of each;
+            none if the history lacks what it shows.
+    """
+
+    draw: Callable[..., Any]
+    logged: Callable[[Estimates], dict[str, dict[str, Any]]]
+
+
+def _curves(history: Estimates) -> dict[str, dict[str, Any]]:
+    sweep = noise_sweep(history)
+    tags: dict[str, dict[str, Any]] = {"mi/curves": {"quantities": _shown(history)}}
+    return tags | ({"mi/noise_sweep": {"quantities": ["input", *sweep], "losses": False}} if sweep else {})
+
+
+def _plane(history: Estimates) -> dict[str, dict[str, Any]]:
+    return {"mi/information_plane": {}} if {"input", "target"} <= set(history.quantities) else {}
+
+
+def _profile(history: Estimates) -> dict[str, dict[str, Any]]:
+    return {"mi/depth": {"quantities": _shown(history)}} if len(history.layers) > 1 else {}
+
+
+def _heat_map(history: Estimates) -> dict[str, dict[str, Any]]:
+    deep = len(history.layers) > MOST_NAMED
+    return {f"mi/heat_map_{quantity}": {"quantity": quantity} for quantity in _shown(history) if deep}
+
+
+def _shown(history: Estimates) -> list[str]:
+    return [quantity for quantity in history.quantities if quantity not in noise_sweep(history)]
+
+
+FIGURES = {
+    "curves": Kind(curves, _curves),
+    "plane": Kind(information_plane, _plane),
+    "profile": Kind(depth_profile, _profile),
+    "heat_map": Kind(heat_map, _heat_map),
+}
+
+
+def plot(history: Estimates, kind: str, ax: Axes | None) -> Figure | list[Artist]:
+    """Draw the figure of that kind, see ``History.plot``."""
+    if kind not in FIGURES:
+        raise ValueError(f"kind: expected one of {list(FIGURES)}, got {kind!r}.")
+    drawn: Figure | list[Artist] = FIGURES[kind].draw(history, ax=ax)
+    return drawn
+
+
+def draw_figures(history: Estimates) -> dict[str, Figure]:
+    """Draw what a logger gets, by tag: the figures that this history has the quantities for.
+
+    Args:
+        history: estimates of a run.
+
+    Returns:
+        "mi/curves"; "mi/information_plane" if both of its quantities were measured; "mi/depth" if there are several
+        layers; "mi/noise_sweep" if I(X; T + sigma Z) was measured with several sigma; for more than seven layers
+        "mi/heat_map_<quantity>" for each quantity of the curves. Nothing for an empty history.
+    """
+    if not len(history):
+        return {}
+    return {
+        tag: kind.draw(history, **options) for kind in FIGURES.values() for tag, options in kind.logged(history).items()
+    }
