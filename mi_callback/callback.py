@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
@@ -17,8 +19,11 @@ from mi_callback.monitoring.arguments import check_arguments, noise_levels
 from mi_callback.monitoring.cost import Cost
 from mi_callback.monitoring.epoch import EpochMeasurer
 from mi_callback.monitoring.faults import Faults
+from mi_callback.monitoring.handback import Handback
 from mi_callback.monitoring.measuring import Measurer
 from mi_callback.monitoring.publishing import draw, lay_out, log_scalars, logged_step, losses
+from mi_callback.monitoring.resuming import state_to_resume
+from mi_callback.monitoring.stopping import warn_of_stale_values
 from mi_callback.reporting import History, summary
 
 __all__ = ["MutualInformationMonitor"]
@@ -73,18 +78,25 @@ class MutualInformationMonitor(Callback):
             estimated from their own samples; the same noise is drawn at every epoch.
         on_error: "warn" keeps training when measuring fails, tells each kind of failure once and logs NaN; "raise"
             lets the failure end training.
+        name: of this monitor, where a trainer has several: all its tags, also those of figures, begin with ``<name>/``.
+
+    Only training is measured; ``trainer.validate`` and ``trainer.test`` measure nothing. A second ``fit`` is a new run
+    in the same history; one that resumes from a checkpoint, or goes on with the same trainer, continues its run.
 
     To stop or to keep checkpoints by a layer's information, let Lightning's callbacks look at the end of the training
     epoch, when it is there: ``EarlyStopping("mi_target/output", mode="max", check_on_train_epoch_end=True,
     check_finite=False)``, where the last keeps a failed measurement, which is NaN, from ending the run, and
-    ``ModelCheckpoint(monitor="mi_target/output", mode="max", save_on_train_epoch_end=True)``.
+    ``ModelCheckpoint(monitor="mi_target/output", mode="max", save_on_train_epoch_end=True)``. The patience of
+    ``EarlyStopping`` counts epochs, also those without a new value: to wait for three measurements with
+    ``every_n_epochs=10``, give ``patience=30``.
 
     Attributes:
         history: everything measured so far; ``history.to_rows()`` gives plain dicts. It is part of checkpoints.
-        evidence: estimates of I(X;T) by other ways than the logged one, on which ``verdicts()`` rests.
+        evidence: estimates of I(X;T) by other ways than the logged one, on which ``verdicts()`` rests; of the last run.
 
     Raises:
-        MisconfigurationException: an argument out of its range, at once.
+        MisconfigurationException: an argument out of its range, at once; two monitors of one name in a trainer, before
+            anything is built.
         CollectionError: an unknown layer, a layer that does not fire, a batch that is not understood or an empty
             loader, before the first training step.
 
@@ -114,6 +126,7 @@ class MutualInformationMonitor(Callback):
         discrete_target: bool | None = None,
         active_dropout: bool = False,
         on_error: Literal["warn", "raise"] = "warn",
+        name: str | None = None,
     ) -> None:
         super().__init__()
         check_arguments(
@@ -123,10 +136,13 @@ class MutualInformationMonitor(Callback):
             k=k,
             batch_fn=batch_fn,
             on_error=on_error,
+            name=name,
         )
+        self.name = name
         self.every_n_epochs = every_n_epochs
-        self.history = History()
-        self.evidence = Evidence()
+        self._history = History()
+        self._evidence = Evidence()
+        self._handback = Handback()
         estimator = Estimator(k=k, n_permutations=n_permutations, metric=metric, space=space, unit=unit, seed=seed)
         self._faults = Faults(on_error)
         self._cost = Cost()
@@ -140,7 +156,7 @@ class MutualInformationMonitor(Callback):
             seed=seed,
             active_dropout=active_dropout,
         )
-        self._identity = {
+        self._identity: dict[str, Any] = {
             "layers": layers,
             "quantities": tuple(quantities),
             "max_samples": max_samples,
@@ -152,7 +168,14 @@ class MutualInformationMonitor(Callback):
             "seed": seed,
             "active_dropout": active_dropout,
         }
+        if name is not None:
+            self._identity["name"] = name
+        # what matters for comparing values, but not for telling monitors apart
+        self._arguments = {"n_permutations": repr(n_permutations), "discrete_target": repr(discrete_target)}
         self._last_epoch: int | None = None
+        self._resumed = False
+        self._is_new_run = False
+        self._told_of_stages = False
 
     @property
     @override
@@ -160,35 +183,123 @@ class MutualInformationMonitor(Callback):
         """Tells monitors apart in a checkpoint: by what they measure."""
         return self._generate_state_key(**self._identity)
 
-    @override
-    def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history.state_dict(), "evidence": self.evidence.state_dict()}
+    @property
+    def history(self) -> History:
+        """Everything measured so far, also by processes that were spawned or forked for training."""
+        self._take_back()
+        return self._history
+
+    @property
+    def evidence(self) -> Evidence:
+        """Estimates of I(X;T) by other ways than the logged one."""
+        self._take_back()
+        return self._evidence
 
     @override
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.history.load_state_dict(state_dict["history"])
-        self.evidence.load_state_dict(state_dict.get("evidence", {}))
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Put the state where Lightning puts that of callbacks.
+
+        Not by ``state_dict``: Lightning would refuse two monitors alike with an error that does not say what to do, and
+        would load the state for ``trainer.test(ckpt_path="best")`` too, which cuts the history off at that epoch.
+        """
+        checkpoint["callbacks"][self.state_key] = self._state()
+
+    @override
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on with what the checkpoint holds; say what is left out because it was measured otherwise."""
+        if not trainer.training and len(self.history):
+            return
+        own = {name: repr(value) for name, value in self._identity.items()} | self._arguments
+        parameters = inspect.signature(MutualInformationMonitor).parameters
+        state = state_to_resume(
+            checkpoint["callbacks"],
+            class_name=type(self).__qualname__,
+            key=self.state_key,
+            taken={other.state_key for other in self._all_monitors(trainer) if other is not self},
+            own=own,
+            defaults={name: repr(parameter.default) for name, parameter in parameters.items()},
+            identity=[*self._identity, "name"] if self.name is None else list(self._identity),
+        )
+        if state is not None:
+            self._load(state)
+            self._resumed = True
+
+    def _state(self) -> dict[str, Any]:
+        """Everything that a checkpoint keeps, as plain values."""
+        return {
+            "history": self._history.state_dict(),
+            "evidence": self._evidence.state_dict(),
+            "arguments": dict(self._arguments),
+        }
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self._history.load_state_dict(state["history"])
+        self._evidence.load_state_dict(state.get("evidence", {}))
+
+    def _take_back(self) -> None:
+        """Take over what processes that were started for training have measured."""
+        if (state := self._handback.take()) is not None:
+            self._load(state)
+
+    @staticmethod
+    def _all_monitors(trainer: Trainer) -> list[MutualInformationMonitor]:
+        return [other for other in trainer.callbacks if isinstance(other, MutualInformationMonitor)]  # type: ignore[attr-defined]
+
+    @property
+    def _prefix(self) -> str:
+        return "" if self.name is None else f"{self.name}/"
 
     def verdicts(self) -> dict[str, Verdict]:
-        """Does I(X;T) fall, layer by layer: only if every way of measuring it agrees; else who disagrees."""
-        return self.evidence.verdicts()
+        """Does I(X;T) fall, layer by layer: only if every way of measuring it agrees; else who disagrees.
+
+        Of a layer for which there is nothing to decide by, the verdict is "undecided" and its ``reason`` says why.
+        """
+        found = self.evidence.verdicts()
+        rows = [row for row in self.history.of_run().to_rows() if row["quantity"] == "input"]
+        for layer in self.history.layers:
+            if layer not in found:
+                flags = [row["flags"] for row in rows if row["layer"] == layer]
+                found[layer] = Verdict("undecided", (), (), _why_undecided(flags))
+        return found
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what cannot be measured before anything is built."""
         if stage == "fit":
             check_strategy(trainer)
+            alike = [other for other in self._all_monitors(trainer) if other.name == self.name]
+            if len(alike) > 1:
+                raise MisconfigurationException(
+                    f"Trainer(callbacks=...): {len(alike)} MutualInformationMonitors have name={self.name!r} and would "
+                    "log under the same tags. Give each a name, as in MutualInformationMonitor(name='wide'), which "
+                    "then stands before its tags: 'wide/mi_target/output'."
+                )
+            if (state := self._handback.look()) is not None:
+                self._load(state)
+            self._resumed = False
+        elif stage in ("validate", "test") and not self._told_of_stages:
+            self._told_of_stages = True
+            called = "test" if stage == "test" else "validate"  # not a plain string
+            rank_zero_info(
+                f"MutualInformationMonitor measures at the end of training epochs: trainer.{called} measures nothing."
+            )
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Try one batch before the first step."""
+        # With neither a checkpoint nor steps behind it, training starts from the beginning.
+        self._is_new_run = not (self._resumed or (trainer.ckpt_path is None and trainer.global_step > 0))
+        if self._is_new_run:
+            self._faults.begin_run()
         with random_state_kept():
             self._measurer.begin(trainer, pl_module)
         self._faults.tell(trainer.current_epoch)
-        if trainer.loggers:
-            lay_out(trainer, self._measurer.quantities)
-        else:
+        warn_of_stale_values(trainer, self._prefix, self.every_n_epochs)
+        monitors = self._all_monitors(trainer)
+        if not trainer.loggers:
             rank_zero_warn("The trainer has no logger: mutual information is kept in the callback's history only.")
+        elif monitors[-1] is self:  # TensorBoard shows one layout: the last monitor gives that of all
+            lay_out(trainer, [m._prefix + quantity for m in monitors for quantity in m._measurer.quantities])
         self._last_epoch = None
         self._cost.resume_training()
 
@@ -207,37 +318,73 @@ class MutualInformationMonitor(Callback):
         try:
             with random_state_kept():
                 measured = self._measurer.measure(trainer, pl_module)
+                self._begin_run()
                 for result in measured.results:
                     if result.witnesses:
-                        self.evidence.add(epoch, result.layer, result.witnesses)
-                    self.history.append(
+                        self._evidence.add(epoch, result.layer, result.witnesses)
+                    self._history.append(
                         epoch=epoch, step=step, layer=result.layer, quantity=result.quantity, estimate=result.estimate
                     )
                 for name, (value, stderr) in measured.ceilings.items():
-                    self.history.set_ceiling(name, value, stderr=stderr)
+                    self._history.set_ceiling(name, value, stderr=stderr)
                 with self._cost.part("figures"):
-                    failures = draw(trainer, self.history, step)
+                    failures = draw(trainer, self._history, step, self._prefix)
                 self._faults.add_all(self._measurer.processes.share(failures)[0])
         finally:
             self._faults.tell(epoch)
-        log_scalars(trainer, pl_module, measured.results, self._cost.seconds)
+        log_scalars(trainer, pl_module, measured.results, self._cost.seconds, self._prefix)
         self._cost.advise(training, measured.n_samples, len({result.layer for result in measured.results}))
         self._last_epoch = epoch
+        self._handback.leave(trainer, self._state)  # at every epoch: no hook is called where such a process breaks off
         self._cost.resume_training()
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print a table where no logger shows the results, and what is to be made of a fall of I(X;T)."""
         self._keep_losses(trainer)
-        if not trainer.loggers and len(self.history):
-            rank_zero_info(summary(self.history))
+        if not trainer.loggers and len(self._history):
+            rank_zero_info(summary(self._history))
         for layer, verdict in self.verdicts().items():
             if verdict.falling:
                 rank_zero_info(f"{layer}: {verdict}")
+
+    @override
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let go of what training needed, and hand back what was measured in a process that ends here."""
+        if stage == "fit":
+            self._end(trainer)
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """The same where training breaks off, which skips the teardown."""
+        self._end(trainer)
+
+    def _end(self, trainer: Trainer) -> None:
+        self._measurer.end()
+        self._handback.leave(trainer, self._state)
+
+    def _begin_run(self) -> None:
+        """Tell what a new training measures from what earlier ones have, once there is something to keep."""
+        if self._is_new_run and len(self._history):
+            self._history.begin_run()
+            self._evidence = Evidence()
+        self._is_new_run = False
 
     def _keep_losses(self, trainer: Trainer) -> None:
         """Take the losses of the last epoch measured into the history, to be drawn beside the curves."""
         if self._last_epoch is not None:
             for name, value in losses(trainer).items():
-                self.history.set_metric(name, self._last_epoch, value)
+                self._history.set_metric(name, self._last_epoch, value)
             self._last_epoch = None
+
+
+def _why_undecided(flags: list[list[str]]) -> str:
+    """Why nothing was kept to decide by, from the flags of a layer's I(X;T) by epoch; none if it was not measured."""
+    if not flags:
+        return "I(X;T) was not measured. Include 'input' in quantities; token ids need a third value of batch_fn."
+    if any("deterministic" in labels for labels in flags):
+        return (
+            "I(X;T) of a deterministic layer with a continuous input is infinite, and its readings show the resolution "
+            "of the samples. Set noise_std to measure I(X; T + sigma Z)."
+        )
+    return "no measurement of I(X;T) came with another to hold it against."

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 import math
+import warnings
 
 import lightning
 import numpy as np
@@ -18,6 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mi_callback import MutualInformationMonitor, mutual_information
 from mi_callback.collection import CollectionError
+from mi_callback.reporting import History, summary
 from tests.models import QUIET, Net, loader, pairs, trainer
 
 pytestmark = [pytest.mark.filterwarnings(rule) for rule in QUIET]
@@ -87,10 +91,10 @@ def test_every_n_epochs(tmp_path, n, epochs):
 
 def test_stopping_and_checkpointing_by_information(tmp_path):
     callback = monitor(quantities=("target",), every_n_epochs=2)
-    stop = EarlyStopping("mi_target/output", mode="max", patience=1, min_delta=100.0, check_on_train_epoch_end=True)
+    stop = EarlyStopping("mi_target/output", mode="max", patience=2, min_delta=100.0, check_on_train_epoch_end=True)
     keep = ModelCheckpoint(tmp_path, "{epoch}", monitor="mi_target/net.1", mode="max", save_top_k=1)
     run = fit(tmp_path, callback, None, None, stop, keep, max_epochs=6, enable_checkpointing=True)
-    assert run.current_epoch < 6
+    assert run.current_epoch == 3
     rows = [r for r in callback.history.to_rows() if (r["layer"], r["quantity"]) == ("net.1", "target")]
     assert keep.best_model_score == pytest.approx(max(r["mi"] for r in rows))
     assert stop.best_score == pytest.approx(
@@ -146,12 +150,176 @@ def test_resumed_training_continues_the_curves(tmp_path):
     assert second.history.ceilings == whole.history.ceilings
 
 
+@pytest.mark.parametrize(("patience", "epochs"), [(3, 4), (10, 11), (30, 20)])
+def test_a_patience_shorter_than_the_time_between_measurements_is_told(tmp_path, patience, epochs):
+    """Evidence: Lightning's own count. The warning comes exactly where the run ends before a second measurement."""
+    callback = monitor(quantities=("target",), layers=["net.1"], every_n_epochs=10)
+    stop = EarlyStopping("mi_target/output", mode="max", patience=patience, min_delta=100.0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run = fit(tmp_path, callback, None, None, stop, max_epochs=20)
+    told = [str(w.message) for w in caught if "EarlyStopping" in str(w.message)]
+    assert run.current_epoch == epochs
+    assert len(told) == (patience < 10)
+    assert all("patience=3" in one and "every_n_epochs=10" in one and "Use patience=30" in one for one in told)
+    assert len({r["epoch"] for r in callback.history.to_rows()}) == (1 if patience < 10 else 2)
+
+
+def test_patience_counts_validations_where_stopping_looks_there(tmp_path):
+    """Validation at every second epoch, measured at every fourth: two looks a measurement."""
+    callback = monitor(quantities=("target",), layers=["net.1"], every_n_epochs=4)
+    stop = EarlyStopping("mi_target/output", mode="max", patience=1, min_delta=100.0)
+    with pytest.warns(UserWarning, match=r"it looks 2 times .*Use patience=2 to wait for 1"):
+        run = fit(tmp_path, callback, Validated(), None, stop, max_epochs=8, check_val_every_n_epoch=2)
+    assert run.current_epoch == 4
+    stop = EarlyStopping("mi_target/output", mode="max", patience=2, min_delta=100.0)
+    fit(tmp_path, callback, Validated(), None, stop, max_epochs=8, check_val_every_n_epoch=2)
+
+
+def test_a_second_fit_is_a_run_of_its_own(tmp_path):
+    """Evidence: two monitors that see one of the trainings each. Figures and table show the last run."""
+    together, alone = monitor(), [monitor(), monitor()]
+    for seed, callback in enumerate(alone):
+        lightning.seed_everything(seed)
+        start = Net()
+        for one in (together, callback):
+            lightning.seed_everything(seed)
+            fit(tmp_path, one, copy.deepcopy(start), max_epochs=3 - seed)
+    first, second = (callback.history for callback in alone)
+    history = together.history
+    assert [r["run"] for r in history.to_rows()] == [0] * len(first) + [1] * len(second)
+    assert history.runs == [0, 1]
+    assert history.epochs == second.epochs == [0, 1]
+    assert repr([r | {"run": 0} for r in history.to_rows()]) == repr(first.to_rows() + second.to_rows())
+    for run, one in enumerate((first, second)):
+        assert repr(history.of_run(run).metrics) == repr(one.metrics)
+        np.testing.assert_array_equal(history.series("target", run=run)["output"].mi, one.series("target")["output"].mi)
+    assert summary(history) == summary(second)
+    assert repr(together.evidence.state_dict()) == repr(alone[1].evidence.state_dict())
+
+
+def test_training_that_goes_on_is_the_same_run(tmp_path):
+    """With the same trainer, and from a checkpoint of the second run, which holds the first as well."""
+    callback = monitor(quantities=("target",), layers=["net.1"])
+    model, data = Net(), loader()
+    fit(tmp_path, callback, Net())
+    run = fit(tmp_path, callback, model, data)
+    run.save_checkpoint(tmp_path / "one.ckpt")
+    run.fit_loop.max_epochs = 2
+    run.fit(model, data)
+    measured = [(r["run"], r["epoch"]) for r in callback.history.to_rows() if (r["layer"], r["quantity"]) == OUTPUT]
+    assert measured == [(0, 0), (1, 0), (1, 1)]
+    resumed = monitor(quantities=("target",), layers=["net.1"])
+    trainer(tmp_path, resumed, max_epochs=3).fit(Net(), data, ckpt_path=tmp_path / "one.ckpt")
+    measured = [(r["run"], r["epoch"]) for r in resumed.history.to_rows() if (r["layer"], r["quantity"]) == OUTPUT]
+    assert measured == [(0, 0), (1, 0), (1, 1), (1, 2)]
+
+
+OUTPUT = ("output", "target")
+
+
+def test_resuming_with_other_arguments_says_what_is_left_out(tmp_path):
+    data = loader()
+    run = fit(tmp_path, monitor(layers=["net.1"], quantities=("target",)), None, data)
+    path = tmp_path / "one.ckpt"
+    run.save_checkpoint(path)
+    other = monitor(layers=["net.3"], k=5, quantities=("target",))
+    again = trainer(tmp_path, other, max_epochs=2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        again.fit(Net(), data, ckpt_path=path)
+    told = [str(w.message) for w in caught if "left out" in str(w.message)]
+    assert len(told) == 1
+    assert "was measured with layers=['net.1'], k=3, and is now measured with layers=['net.3'], k=5" in told[0]
+    assert {r["epoch"] for r in other.history.to_rows()} == {1}
+    debiased = monitor(layers=["net.1"], quantities=("target",), n_permutations=0)
+    with pytest.warns(UserWarning, match=r"with n_permutations=4 before the checkpoint.*n_permutations=0.*comparable"):
+        trainer(tmp_path, debiased, max_epochs=2).fit(Net(), data, ckpt_path=path)
+    assert {r["epoch"] for r in debiased.history.to_rows()} == {0, 1}
+
+
+def test_testing_an_earlier_checkpoint_leaves_the_history_whole(tmp_path):
+    """Lightning restores callbacks for testing too."""
+
+    class Tested(Net):
+        def test_step(self, batch, batch_idx):
+            self(batch[0])
+
+    callback = monitor(quantities=("target",), layers=["net.1"])
+    keep = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1)
+    run = fit(tmp_path, callback, Tested(), None, keep, max_epochs=3, enable_checkpointing=True)
+    assert callback.history.epochs == [0, 1, 2]
+    run.test(Tested(), DataLoader(TensorDataset(*pairs())), ckpt_path=tmp_path / "epoch=0.ckpt")
+    assert callback.history.epochs == [0, 1, 2]
+
+
+def test_what_is_not_measured_outside_training_is_said_once(tmp_path, caplog):
+    callback = monitor()
+    run = trainer(tmp_path, callback)
+    with caplog.at_level(logging.INFO):
+        run.validate(Validated())
+        run.validate(Validated())
+    assert caplog.text.count("trainer.validate measures nothing") == 1
+    assert len(callback.history) == 0
+
+
+def test_a_verdict_that_nothing_decides_says_why(tmp_path):
+    """A deterministic layer of a continuous input; nothing asked for; nothing measured."""
+    callback = monitor()
+    assert callback.verdicts() == {}
+    fit(tmp_path, callback)
+    verdicts = callback.verdicts()
+    assert list(verdicts) == LAYERS
+    assert {verdict.kind for verdict in verdicts.values()} == {"undecided"}
+    assert "is infinite" in str(verdicts["net.1"])
+    assert "Set noise_std" in verdicts["net.1"].reason
+    callback = monitor(quantities=("target",))
+    fit(tmp_path, callback)
+    assert "Include 'input' in quantities" in str(callback.verdicts()["output"])
+
+
 def test_several_monitors_keep_apart(tmp_path):
-    callbacks = [monitor(layers=["net.0"]), monitor(layers=["net.1"])]
-    run = fit(tmp_path, callbacks[0], None, None, callbacks[1])
-    run.save_checkpoint(tmp_path / "two.ckpt")
-    states = torch.load(tmp_path / "two.ckpt", weights_only=True)["callbacks"]
-    assert len(states) == 2
+    """Same layers, other samples. Evidence: what each has in its history is under its own tags, in the files too."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.custom_scalar import layout_pb2
+
+    logger = TensorBoardLogger(tmp_path, name="run")
+    options = {"layers": ["net.1"], "quantities": ("target",)}
+    few, many = monitor(name="few", max_samples=30, **options), monitor(name="many", **options)
+    run = fit(tmp_path, few, None, None, many, logger=logger)
+    for callback in (few, many):
+        (row,) = [r for r in callback.history.to_rows() if (r["layer"], r["quantity"]) == ("output", "target")]
+        assert run.callback_metrics[f"{callback.name}/mi_target/output"] == pytest.approx(row["mi"])
+    assert not [tag for tag in run.callback_metrics if tag.startswith("mi_")]
+    events = EventAccumulator(logger.log_dir)
+    events.Reload()
+    assert {"few/mi/curves", "many/mi/curves"} <= set(events.Tags()["images"])
+    (written,) = events.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(written.tensor_proto.string_val[0])
+    assert [tag for chart in layout.category[0].chart for tag in chart.multiline.tag] == [
+        f"{name}/mi_{quantity}/.*" for name in ("few", "many") for quantity in ("target", "usable")
+    ]
+    path = tmp_path / "two.ckpt"
+    run.save_checkpoint(path)
+    for callback in (few, many):
+        loaded = History.load(path, monitor=f"'name': '{callback.name}'")
+        assert repr(loaded.to_rows()) == repr(callback.history.to_rows())
+
+
+@pytest.mark.parametrize("others", [{}, {"layers": ["net.1"]}, {"name": "a"}])
+def test_monitors_of_one_name_are_refused(tmp_path, others):
+    """Alike or not, they would write to the same tags. Evidence: the message says what to do."""
+    name = others.get("name")
+    with pytest.raises(
+        MisconfigurationException, match=rf"2 MutualInformationMonitors have name={name!r}.*name='wide'"
+    ):
+        fit(tmp_path, monitor(name=name), None, None, monitor(**others))
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a b", 3])
+def test_a_name_that_is_no_part_of_a_tag_is_refused(name):
+    with pytest.raises(MisconfigurationException, match=r"name=.*Expected None, or letters"):
+        MutualInformationMonitor(name=name)
 
 
 def test_classes(tmp_path):
@@ -322,7 +490,7 @@ def test_without_permutations_there_is_no_null(tmp_path):
 
 
 def test_the_networks_own_tables_of_x_and_y_are_made_once(tmp_path, monkeypatch):
-    from mi_callback import measuring
+    from mi_callback.monitoring import measuring
 
     made = []
     variable = measuring.Variable

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import tempfile
 import warnings
 from itertools import chain
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -104,6 +107,79 @@ def test_stopping_by_information_on_two_processes(tmp_path):
     reports = fit(tmp_path / "two", 2, monitor(quantities=("target",)), stop, max_epochs=9)
     assert reports[0]["rows"] == reports[1]["rows"]
     assert max(row["epoch"] for row in reports[0]["rows"]) == 1
+
+
+class Groups(lightning.Callback):
+    """Writes how many process groups there are during and after a fit."""
+
+    def __init__(self, path):
+        self.path, self.seen = path, []
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.seen.append(len(dist.distributed_c10d._world.pg_map))
+
+    def teardown(self, trainer, pl_module, stage):
+        self.seen.append(len(dist.distributed_c10d._world.pg_map))
+        (self.path / f"groups{trainer.global_rank}.json").write_text(json.dumps(self.seen))
+
+
+def test_the_process_group_ends_with_training(tmp_path):
+    """Evidence: torch's own list."""
+    fit(tmp_path, 2, monitor(), Groups(tmp_path))
+    assert [json.loads((tmp_path / f"groups{rank}.json").read_text()) for rank in range(2)] == [[2, 1]] * 2
+
+
+class Breaking(lightning.Callback):
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 2:
+            raise RuntimeError("broken off")
+
+
+def test_what_was_measured_before_a_process_broke_off_is_not_lost(tmp_path):
+    """Evidence: the epochs before. Lightning calls no hook in a forked process that raises."""
+    callback = monitor(quantities=("target",), layers=["net.1"])
+    with pytest.raises(Exception, match="broken off"):
+        fit(tmp_path, 2, callback, Breaking(), max_epochs=4)
+    assert callback.history.epochs == [0, 1]
+
+
+def check_that_the_parent_has_the_history(path, strategy):
+    """Its rows are those of the first child. A second fit in the parent is a run of its own, and nothing is left."""
+    before = set(Path(tempfile.gettempdir()).glob("mi_callback_*"))
+    callback = monitor(quantities=("target",), layers=["net.1"])
+    held = callback.history
+    rows = fit(path, 2, callback, max_epochs=2, strategy=strategy)[0]["rows"]
+    assert rows
+    assert repr(json.loads(json.dumps(callback.history.to_rows()))) == repr(rows)
+    assert held is callback.history
+    assert set(callback.history.metrics) == {"train_loss"}
+    fit(path, 2, callback, strategy=strategy)  # not looked at before the next
+    fit(path, 1, callback)
+    assert [r["run"] for r in callback.history.to_rows() if r["layer"] == "net.1" and r["quantity"] == "target"] == [
+        0,
+        0,
+        1,
+        2,
+    ]
+    assert set(Path(tempfile.gettempdir()).glob("mi_callback_*")) <= before
+
+
+def test_the_process_that_forks_has_the_history(tmp_path):
+    check_that_the_parent_has_the_history(tmp_path, "ddp_fork")
+
+
+@pytest.mark.slow
+def test_the_process_that_spawns_has_the_history(tmp_path):
+    """Lightning's own sending of callbacks, by pickle."""
+    check_that_the_parent_has_the_history(tmp_path, "ddp_spawn")
+
+
+def test_a_copy_of_a_monitor_takes_nothing_from_the_other(tmp_path):
+    first = monitor(quantities=("target",), layers=["net.1"])
+    second = copy.deepcopy(first)
+    fit(tmp_path, 2, first)
+    assert len(second.history) == 0
+    assert len(first.history) > 0
 
 
 class Failing(Dataset):

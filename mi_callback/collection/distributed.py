@@ -57,6 +57,11 @@ class Processes:
         """The error of the lowest rank that has one, on every rank, so that all do the same about it."""
         return next((e for e in self.share(_portable(error)) if e is not None), None)
 
+    def close(self) -> None:
+        """Destroy the group, without a word to the others: they may be gone, and the group with them."""
+        if self.group is not None and dist.is_initialized():
+            dist.destroy_process_group(self.group)
+
 
 def check_strategy(trainer: Trainer) -> None:
     """Refuse strategies that keep a part of the model on each device.
@@ -73,7 +78,7 @@ def check_strategy(trainer: Trainer) -> None:
 
 
 def join(trainer: Trainer) -> Processes:
-    """The processes of a trainer; a collective call when there are several."""
+    """The processes of a trainer, to be closed in the end; a collective call when there are several."""
     if trainer.world_size == 1:
         return Processes()
     return Processes(trainer.global_rank, trainer.world_size, dist.new_group(backend="gloo"))

@@ -139,6 +139,8 @@ class MutualInformation:
     half: float = math.nan
     bounds: tuple[float, float] | None = None
     reason: str = ""
+    noise_std: float | None = None
+    reduction: str | None = None
 
     def __repr__(self) -> str:
         """What a reader wants to see first; the null and the rest are attributes."""
@@ -148,9 +150,6 @@ class MutualInformation:
             f"MutualInformation({self.mi:.3f} \N{PLUS-MINUS SIGN} {self.stderr:.3f} {self.unit}{p_value}, "
             f"n_samples={self.n_samples}, estimator={self.estimator!r}, space={self.space!r}{flags})"
         )
-
-    noise_std: float | None = None
-    reduction: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ class Subsamples:
 
     Attributes:
         n_samples: number of samples n of the whole.
-        values: one array a partition: the estimates on its parts, each of n / (number of parts) samples.
+        values: one array a partition: the estimates on its parts, each of n / (number of parts) samples; NaN for a
+            part in which too few samples have another of their class.
     """
 
     n_samples: int
@@ -39,17 +40,19 @@ class Subsamples:
     @property
     def stderr(self) -> float:
         """Standard error of the estimate on all samples; NaN where n is too small for partitions."""
-        if not self.values:
-            return math.nan
         # Var(part) = B / (n / parts): pooled over the partitions by degrees of freedom.
-        freedom = sum(v.size - 1 for v in self.values)
-        b = sum((v.size - 1) * v.var(ddof=1) * self.n_samples / v.size for v in self.values) / freedom
+        known = [(v.size, v[np.isfinite(v)]) for v in self.values]
+        known = [(parts, v) for parts, v in known if v.size > 1]
+        if not known:
+            return math.nan
+        freedom = sum(v.size - 1 for _, v in known)
+        b = sum((v.size - 1) * v.var(ddof=1) * self.n_samples / parts for parts, v in known) / freedom
         return math.sqrt(b / self.n_samples)
 
     @property
     def half(self) -> float:
         """Mean of the estimates on halves of the samples; NaN where there are none."""
-        halves = [v for v in self.values if v.size == 2]
+        halves = [v for v in self.values if v.size == 2 and np.isfinite(v).all()]
         return float(np.mean(halves)) if halves else math.nan
 
 
@@ -92,6 +95,6 @@ def _estimate(table: NeighborTable, target: Target, k: int, rows: NDArray[np.int
             rows = rows[kept]
     n = len(rows)
     if n < k + 2:
-        return 0.0
+        return math.nan
     width, rank = default_width(n, k), balance_rank(n, k) if balanced else None
     return float(read_table(table.restricted(rows, width, rank), target.restricted(rows, width, rank), k).local.mean())

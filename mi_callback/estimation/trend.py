@@ -58,13 +58,17 @@ class Verdict:
             "undecided": a single estimate, or fewer than three epochs, can decide nothing.
         falling: names of the curves that fall.
         steady: names of the curves that do not.
+        reason: why there is nothing to decide by; empty if there is.
     """
 
     kind: Literal["falls", "steady", "contradicted", "undecided"]
     falling: tuple[str, ...]
     steady: tuple[str, ...]
+    reason: str = ""
 
     def __str__(self) -> str:
+        if self.reason:
+            return f"Undecided: {self.reason}"
         return {
             "falls": f"I(X;T) falls, by all of: {', '.join(self.falling)}.",
             "steady": f"I(X;T) does not fall, by any of: {', '.join(self.steady)}.",

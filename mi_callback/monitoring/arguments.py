@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ __all__ = ["check_arguments", "noise_levels"]
 
 
 def check_arguments(
-    *, quantities: Any, every_n_epochs: Any, max_samples: Any, k: Any, batch_fn: Any, on_error: Any
+    *, quantities: Any, every_n_epochs: Any, max_samples: Any, k: Any, batch_fn: Any, on_error: Any, name: Any
 ) -> None:
     """Refuse what cannot work; the estimator checks its own arguments.
 
@@ -32,6 +33,8 @@ def check_arguments(
         raise _refusal("batch_fn", batch_fn, "a function of a batch, or None")
     if on_error not in ("warn", "raise"):
         raise _refusal("on_error", on_error, "'warn' or 'raise'")
+    if name is not None and not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_.-]+", name)):
+        raise _refusal("name", name, "None, or letters, digits, '_', '-' and '.', as loggers take in tags")
 
 
 def noise_levels(noise_std: Any) -> tuple[float, ...]:

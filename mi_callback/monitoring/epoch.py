@@ -111,6 +111,11 @@ class EpochMeasurer:
                 "embedding as a third value of batch_fn: batch -> (inputs, targets, embedding).",
             )
 
+    def end(self) -> None:
+        """Let go of what a training run holds: the process group that was made for it."""
+        self.processes.close()
+        self.processes = Processes()
+
     def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measurement:
         """Sweep and estimate; every process must call.
 

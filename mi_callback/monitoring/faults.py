@@ -25,6 +25,11 @@ class Faults:
         self._pending: dict[tuple[str, str, str], tuple[Exception, list[str]]] = {}
         self._told: set[tuple[str, str, str]] = set()
 
+    def begin_run(self) -> None:
+        """Tell again in a new run what was told in the one before."""
+        self._pending.clear()
+        self._told.clear()
+
     def add(self, doing: str, error: Exception, layer: str | None = None) -> None:
         """Take note of a failure.
 

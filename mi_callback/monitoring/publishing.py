@@ -21,24 +21,28 @@ def logged_step(trainer: Trainer) -> int:
 
 
 def log_scalars(
-    trainer: Trainer, pl_module: LightningModule, results: Sequence[Measured], seconds: Mapping[str, float]
+    trainer: Trainer,
+    pl_module: LightningModule,
+    results: Sequence[Measured],
+    seconds: Mapping[str, float],
+    prefix: str = "",
 ) -> None:
-    """Log through the module, the one way that EarlyStopping and ModelCheckpoint can see."""
+    """Log through the module, the one way that EarlyStopping and ModelCheckpoint can see; tags begin with prefix."""
     if trainer.barebones:
         return
     values: dict[str, float] = {}
     for result in results:
-        estimate, prefix = result.estimate, f"mi_{result.quantity}"
+        estimate, tag = result.estimate, f"mi_{result.quantity}"
         parts = {"": estimate.mi, "_raw": estimate.raw, "_stderr": estimate.stderr}
         if estimate.p_value is not None:
             parts |= {"_null_std": estimate.null_std, "_pvalue": estimate.p_value}
-        values |= {f"{prefix}{suffix}/{result.layer}": value for suffix, value in parts.items()}
+        values |= {f"{tag}{suffix}/{result.layer}": value for suffix, value in parts.items()}
     values |= {f"mi_dimension/{layer}": value for layer, value in layer_dimensions(results).items()}
     values |= {f"mi_seconds/{part}": value for part, value in seconds.items()}
     several = trainer.world_size > 1  # all have the same values: the largest is the value, and a mean might round
     for name, value in values.items():
         pl_module.log(
-            name,
+            prefix + name,
             float(value),
             on_step=False,
             on_epoch=True,
@@ -58,8 +62,8 @@ def layer_dimensions(results: Sequence[Measured]) -> dict[str, float]:
     return dimensions
 
 
-def draw(trainer: Trainer, history: History, step: int) -> list[tuple[str, Exception]]:
-    """Give the figures to the loggers, from the first process; every process must call.
+def draw(trainer: Trainer, history: History, step: int, prefix: str = "") -> list[tuple[str, Exception]]:
+    """Give the figures to the loggers, from the first process; every process must call. Tags begin with prefix.
 
     Returns:
         What failed, and why.
@@ -71,9 +75,8 @@ def draw(trainer: Trainer, history: History, step: int) -> list[tuple[str, Excep
             from mi_callback.reporting.figures import draw_figures
             from mi_callback.reporting.loggers import log_figures
 
-            log_figures(
-                trainer.loggers, draw_figures(history), step, directory, lambda what, why: failures.append((what, why))
-            )
+            figures = {prefix + tag: figure for tag, figure in draw_figures(history).items()}
+            log_figures(trainer.loggers, figures, step, directory, lambda what, why: failures.append((what, why)))
         except Exception as error:
             failures.append(("drawing figures", error))
     return failures

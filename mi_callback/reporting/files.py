@@ -17,7 +17,7 @@ __all__ = ["FORMAT", "is_history_state", "load", "save"]
 FORMAT = "mi_callback.history/2"  # marks the state, so that it is found in a checkpoint whatever key it stands under
 _FORMATS = ("mi_callback.history/1", FORMAT)  # those that can be read
 
-_INTEGERS = {"epoch", "step", "n_samples"}
+_INTEGERS = {"run", "epoch", "step", "n_samples"}
 _WORDS = {"layer", "quantity", "unit", "estimator", "space"}
 _OPTIONAL = {"p_value", "noise_std", "reduction"}  # None where there is none; other numbers are NaN
 
@@ -77,11 +77,13 @@ def _from_json(path: Path) -> dict[str, Any]:
     for key, values in state["columns"].items():
         if key not in _INTEGERS | _WORDS | _OPTIONAL | {"flags"}:
             state["columns"][key] = [_nan_for_null(v) for v in values]
-    for ceiling in state["ceilings"].values():
-        ceiling |= {"value": _nan_for_null(ceiling["value"]), "stderr": _nan_for_null(ceiling["stderr"])}
-    state["metrics"] = {
-        name: {int(epoch): _nan_for_null(v) for epoch, v in values.items()} for name, values in state["metrics"].items()
-    }
+    for run in (state, *state.get("earlier", ())):
+        for ceiling in run["ceilings"].values():
+            ceiling |= {"value": _nan_for_null(ceiling["value"]), "stderr": _nan_for_null(ceiling["stderr"])}
+        run["metrics"] = {
+            name: {int(epoch): _nan_for_null(v) for epoch, v in values.items()}
+            for name, values in run["metrics"].items()
+        }
     return dict(state)
 
 

@@ -1,7 +1,8 @@
-"""Every estimate of a run in the order of measurement, kept as plain values that a checkpoint can hold."""
+"""Every estimate of one run or several in the order of measurement, as plain values that a checkpoint can hold."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -29,7 +30,10 @@ _BY_NEIGHBORS = "psi(n) - psi(k)"  # bounds what is read off neighbours, not mix
 
 
 class History:
-    """The estimates of a run, one row a layer, quantity and epoch, in the order of measurement.
+    """The estimates of training, one row a run, layer, quantity and epoch, in the order of measurement.
+
+    A run is one training from its start; one that resumes from a checkpoint is the same run. Everything here is about
+    the last run, but for ``to_rows``, files and ``len``, which hold all of them; ``of_run`` gives another by itself.
 
     What is measured again at an epoch that is already there, as happens when training resumes from a checkpoint that
     was written in the middle of an epoch, replaces the earlier row: the curve follows the weights that training went
@@ -45,7 +49,12 @@ class History:
     """
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[int, str, str], Row] = {}
+        self._earlier: list[History] = []  # the runs before, in order, one each
+        self._start(0)
+
+    def _start(self, run: int) -> None:
+        self._run = run
+        self._rows: dict[tuple[int, str, str], Row] = {}  # of this run
         # the same by quantity, layer and epoch: curves are read at every drawing, and the rows may be many
         self._curves: dict[str, dict[str, dict[int, Row]]] = {}
         self._series: dict[str, dict[str, Series]] = {}  # read from ``_curves`` already: several figures ask for them
@@ -54,6 +63,33 @@ class History:
         self._noise: dict[str, float] = {}  # quantity to the measurement noise that it was measured under
         self._ceilings: dict[str, Ceiling] = {}
         self._metrics: dict[str, dict[int, float]] = {}
+
+    def begin_run(self) -> None:
+        """Let what is added from now on be a new run; a run that nothing was measured in is not kept."""
+        if self._rows:
+            self._earlier.append(self._alone())
+            self._start(self._run + 1)
+
+    def _alone(self) -> History:
+        """The last run by itself, sharing its content."""
+        alone = copy.copy(self)
+        alone._earlier = []
+        return alone
+
+    def of_run(self, run: int | None = None) -> History:
+        """A copy that holds one run alone, to be drawn, tabled or laid over others.
+
+        Args:
+            run: number of the run, one of ``runs``; None for the last.
+
+        Raises:
+            ValueError: if there is no such run.
+        """
+        if run is None:
+            run = self.runs[-1] if self.runs else self._run
+        elif run not in self.runs:
+            raise ValueError(f"run: expected one of {self.runs}, got {run!r}.")
+        return copy.deepcopy(next(one for one in (*self._earlier, self) if one._run == run)._alone())
 
     def append(self, *, epoch: int, step: int, layer: str, quantity: str, estimate: MutualInformation) -> None:
         """Add one estimate.
@@ -73,7 +109,7 @@ class History:
                 f"estimate: expected unit {self.unit!r} as in the rows before, got {estimate.unit!r}. Measure in one "
                 "unit, or start a new History."
             )
-        row = Row.of(epoch, step, layer, quantity, estimate)
+        row = Row.of(estimate, run=self._run, epoch=epoch, step=step, layer=layer, quantity=quantity)
         self._add(row)
         self._withdraw_refuted([row])
 
@@ -131,6 +167,11 @@ class History:
         self._metrics.setdefault(str(name), {})[int(epoch)] = float(value)
 
     @property
+    def runs(self) -> list[int]:
+        """Numbers of the runs in which something was measured, in ascending order."""
+        return [history._run for history in (*self._earlier, self) if history._rows]
+
+    @property
     def ceilings(self) -> dict[str, Ceiling]:
         """The upper limits by name."""
         return dict(self._ceilings)
@@ -161,24 +202,31 @@ class History:
         return sorted({epoch for epoch, _, _ in self._rows})
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return sum(len(history._rows) for history in (*self._earlier, self))
 
     def __repr__(self) -> str:
-        return f"History({len(self.layers)} layers, {len(self.epochs)} epochs, quantities={self.quantities})"
+        runs = f"{len(self.runs)} runs, of the last " if self._earlier else ""
+        return f"History({runs}{len(self.layers)} layers, {len(self.epochs)} epochs, quantities={self.quantities})"
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """One new dict of plain values a layer, quantity and epoch, keys as in ``ROW_KEYS``, in the order measured."""
-        return [row.to_dict() for row in self._rows.values()]
+        """One new dict of plain values a run, layer, quantity and epoch, keys as in ``ROW_KEYS``, in order measured."""
+        return [row.to_dict() for row in self._all_rows()]
 
-    def series(self, quantity: str) -> dict[str, Series]:
+    def _all_rows(self) -> list[Row]:
+        return [row for history in (*self._earlier, self) for row in history._rows.values()]
+
+    def series(self, quantity: str, *, run: int | None = None) -> dict[str, Series]:
         """Curves over epochs of one quantity, by layer.
 
         Args:
             quantity: "target", "input" or another quantity of the history.
+            run: number of the run, one of ``runs``; None for the last.
 
         Returns:
             A series for each layer in which the quantity was measured; empty if it never was.
         """
+        if run is not None and run != self._run:
+            return self.of_run(run).series(quantity)
         if quantity not in self._series:
             curves = self._curves.get(quantity, {})
             series = {layer: series_of(layer, quantity, list(rows.values())) for layer, rows in curves.items()}
@@ -252,14 +300,18 @@ class History:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything as dicts and lists of plain values, column by column, so that it loads with ``weights_only``."""
-        rows = list(self._rows.values())
+        rows = self._all_rows()
         columns: dict[str, list[Any]] = {key: [getattr(row, key) for row in rows] for key in ROW_KEYS}
         columns["flags"] = [list(flags) for flags in columns["flags"]]
+        earlier = [{"run": history._run, **history._limits_and_metrics()} for history in self._earlier]
+        return {"format": FORMAT, "columns": columns, **self._limits_and_metrics(), "earlier": earlier}
+
+    def _limits_and_metrics(self) -> dict[str, Any]:
         ceilings = {
             name: {"value": c.value, "stderr": c.stderr, "quantities": list(c.quantities)}
             for name, c in self._ceilings.items()
         }
-        return {"format": FORMAT, "columns": columns, "ceilings": ceilings, "metrics": self.metrics}
+        return {"ceilings": ceilings, "metrics": self.metrics}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replace the content by that of a ``state_dict``.
@@ -273,13 +325,26 @@ class History:
                 f"state: expected what History.state_dict() returns, of format {FORMAT!r}, got {found}. Was it "
                 "written by another version?"
             )
-        self._rows, self._curves, self._series, self._layers = {}, {}, {}, {}
-        self._estimators, self._noise = {}, {}
         columns = {key: values for key, values in state["columns"].items() if key in ROW_KEYS}
+        rows = []
         for values in zip(*columns.values(), strict=True):
             fields = dict(zip(columns, values, strict=True))
             row = Row(**fields | {"flags": tuple(fields["flags"])})
-            self._add(row if "noise_std" in columns else _from_first_format(row))
+            rows.append(row if "noise_std" in columns else _from_first_format(row))
+        self._earlier = []
+        self._start(min((row.run for row in rows), default=0))
+        for row in rows:
+            if row.run != self._run:
+                self.begin_run()
+                self._run = row.run
+            self._add(row)
+        told = {one["run"]: one for one in state.get("earlier", ())}
+        for history in self._earlier:
+            if history._run in told:
+                history._load_limits_and_metrics(told[history._run])
+        self._load_limits_and_metrics(told.get(self._run, state))
+
+    def _load_limits_and_metrics(self, state: Mapping[str, Any]) -> None:
         self._ceilings = {
             name: Ceiling(c["value"], c["stderr"], tuple(c["quantities"])) for name, c in state["ceilings"].items()
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,12 +111,14 @@ def log_layout(loggers: Iterable[Any], quantities: Iterable[str]) -> None:
 
     Args:
         loggers: Lightning loggers, as in ``trainer.loggers``.
-        quantities: the quantities logged, such as "target".
+        quantities: the quantities logged, such as "target", or "wide/target" for a monitor with the name "wide".
     """
-    chosen = list(quantities)
-    charts = {f"mi_{q}": ["Multiline", [f"mi_{q}/.*"]] for q in chosen}
+    parts = [quantity.rpartition("/") for quantity in quantities]
+    tags = [f"{name}{slash}mi_{quantity}" for name, slash, quantity in parts]
+    charts = {tag: ["Multiline", [f"{re.escape(tag)}/.*"]] for tag in tags}
     # usable information has no null
-    doubts = {f"mi_{q} p-value": ["Multiline", [f"mi_{q}_pvalue/.*"]] for q in chosen if q != "usable"}
+    doubtful = [tag for tag, (_, _, quantity) in zip(tags, parts, strict=True) if quantity != "usable"]
+    doubts = {f"{tag} p-value": ["Multiline", [f"{re.escape(tag)}_pvalue/.*"]] for tag in doubtful}
     for logger in loggers:
         if any(cls.__name__ == "TensorBoardLogger" for cls in type(logger).__mro__):
             try:

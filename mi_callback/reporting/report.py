@@ -60,7 +60,7 @@ def write_report(history: Estimates, path: str | Path, *, title: str = "Mutual i
     shows values. Needs plotly: ``pip install "mi-callback[report]"``.
 
     Args:
-        history: estimates of a run.
+        history: estimates of a run; of several the last is shown.
         path: the file to write; one that is there is replaced.
         title: heading of the page.
 
@@ -79,6 +79,7 @@ def write_report(history: Estimates, path: str | Path, *, title: str = "Mutual i
         raise ImportError('The report needs plotly. Install it by: pip install "mi-callback[report]"') from error
     from mi_callback.reporting.report_figure import interactive_figure
 
+    history = history.of_run()
     figure = interactive_figure(history)
     rows = history.to_rows()
     samples = max(row["n_samples"] for row in rows)

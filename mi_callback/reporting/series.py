@@ -36,6 +36,7 @@ class Row:
     A field with a default may be missing from files of an earlier version.
     """
 
+    run: int = 0
     epoch: int
     step: int
     layer: str
@@ -56,9 +57,10 @@ class Row:
     flags: tuple[str, ...]
 
     @classmethod
-    def of(cls, epoch: int, step: int, layer: str, quantity: str, estimate: MutualInformation) -> Row:
+    def of(cls, estimate: MutualInformation, *, run: int = 0, epoch: int, step: int, layer: str, quantity: str) -> Row:
         """The row of an estimate."""
         return cls(
+            run=run,
             epoch=int(epoch),
             step=int(step),
             layer=str(layer),
@@ -179,6 +181,9 @@ class Estimates(Protocol):
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One dict a layer, quantity and epoch."""
+
+    def of_run(self, run: int | None = None) -> Estimates:
+        """One run alone, the last by default."""
 
     def series(self, quantity: str) -> dict[str, Series]:
         """Curves over epochs of one quantity, by layer."""

@@ -14,7 +14,7 @@ __all__ = ["cells", "explained", "summary"]
 
 
 def summary(history: Estimates) -> str:
-    """A table of first and last estimates, in the unit of the history.
+    """A table of first and last estimates of the last run, in the unit of the history.
 
     A line a layer and quantity: the debiased estimate at the first and at the last epoch, and of the last its standard
     error, the half-width of the null band (two standard deviations), the p-value and the flags. Below it the ceilings,
@@ -28,6 +28,7 @@ def summary(history: Estimates) -> str:
     """
     if not len(history):
         return "No mutual information was measured."
+    history = history.of_run()
     table = cells(history)
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     sides = [str.ljust, str.ljust, *[str.rjust] * 5, str.ljust]  # words to the left, numbers to the right

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from mi_callback import mutual_information
+from mi_callback.estimation.neighbors import NeighborTable
+from mi_callback.estimation.subsampling import subsample
+from mi_callback.estimation.targets import LabelTarget
 
 
 def draw(kind, n, rng):
@@ -30,6 +33,23 @@ def test_too_few_samples_have_no_error_bar():
     result = mutual_information(*draw("continuous", 16, np.random.default_rng(0)), n_permutations=0)
     assert math.isnan(result.stderr)
     assert math.isnan(result.half)
+
+
+def test_a_part_that_cannot_be_read_does_not_enter_the_error_bar():
+    """Evidence: 40 pairs far apart, a class each. Whatever part can be read has positive information, so 0 is invented.
+
+    A fifth of the samples has a pair or two in it, and sometimes none.
+    """
+    labels = np.repeat(np.arange(40), 2)
+    x = 10.0 * labels[:, None] + np.tile([0.0, 0.1], 40)[:, None]
+    parts = subsample(NeighborTable.build(x, 60), LabelTarget.build(labels), 1, 0, balanced=False)
+    known = [v[np.isfinite(v)] for v in parts.values]
+    assert sum(map(len, known)) < sum(map(len, parts.values)), "some part has no pair"
+    assert min(v.min() for v in known if len(v)) > 0
+    read = [(len(whole), v) for whole, v in zip(parts.values, known, strict=True) if len(v) > 1]
+    freedom = sum(len(v) - 1 for _, v in read)
+    b = sum(((v - v.mean()) ** 2).sum() * 80 / number for number, v in read)
+    assert parts.stderr == pytest.approx(math.sqrt(b / freedom / 80))
 
 
 def test_half_of_the_samples_read_less_where_the_estimate_is_biased():

@@ -1,3 +1,4 @@
+import csv
 import json
 import math
 
@@ -55,12 +56,47 @@ def test_json_holds_ceilings_and_metrics_and_is_valid_json(history, tmp_path):
     json.loads(path.read_text(), parse_constant=refuse)
 
 
+@pytest.mark.parametrize("ending", ["json", "csv"])
+def test_a_file_holds_all_runs(history, tmp_path, ending):
+    history.begin_run()
+    history.append(epoch=0, step=8, layer="output", quantity="target", estimate=estimate(0.5))
+    history.set_ceiling("H(Y)", 1.5)
+    history.set_metric("train_loss", 0, 2.5)
+    path = tmp_path / f"run.{ending}"
+    history.save(path)
+    loaded = History.load(path)
+    assert_same_rows(loaded, history)
+    assert loaded.runs == [0, 1]
+    assert loaded.epochs == [0]
+    if ending == "json":
+        for run in (0, 1):
+            assert repr(loaded.of_run(run).ceilings) == repr(history.of_run(run).ceilings)
+            assert repr(loaded.of_run(run).metrics) == repr(history.of_run(run).metrics)
+        assert loaded.metrics == {"train_loss": {0: 2.5}}
+
+
+def test_files_from_before_there_were_runs_are_run_0(history, tmp_path):
+    state = history.state_dict()
+    del state["columns"]["run"], state["earlier"]
+    loaded = History()
+    loaded.load_state_dict(state)
+    assert_same_rows(loaded, history)
+    torch.save({"callbacks": {"Monitor": {"history": state}}}, tmp_path / "old.ckpt")
+    assert_same_rows(History.load(tmp_path / "old.ckpt"), history)
+    history.save(tmp_path / "new.csv")
+    with (tmp_path / "new.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row[1:] for row in csv.reader(file)]
+    with (tmp_path / "old.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    assert_same_rows(History.load(tmp_path / "old.csv"), history)
+
+
 def test_csv_is_a_plain_table(history, tmp_path):
     path = tmp_path / "run.csv"
     history.save(path)
     head = path.read_text(encoding="utf-8").splitlines()[0]
     assert head == (
-        "epoch,step,layer,quantity,mi,raw,null_mean,null_std,p_value,stderr,unit,estimator,space,intrinsic_dim,"
+        "run,epoch,step,layer,quantity,mi,raw,null_mean,null_std,p_value,stderr,unit,estimator,space,intrinsic_dim,"
         "noise_std,reduction,n_samples,flags"
     )
 
@@ -113,11 +149,11 @@ def test_a_frame_has_the_rows(history):
     pandas = pytest.importorskip("pandas")
     frame = history.to_frame()
     assert isinstance(frame, pandas.DataFrame)
-    assert frame.shape == (len(history), 18)
+    assert frame.shape == (len(history), 19)
     assert frame.query("layer == 'output' and quantity == 'target'").mi.tolist() == [
         row["mi"] for row in history.to_rows() if (row["layer"], row["quantity"]) == ("output", "target")
     ]
-    assert History().to_frame().shape == (0, 18)
+    assert History().to_frame().shape == (0, 19)
 
 
 @pytest.mark.parametrize("kind", ["curves", "plane", "heat_map", "profile"])

@@ -30,6 +30,7 @@ def test_a_row_has_the_documented_keys_in_order_and_plain_values():
         tuple(row)
         == ROW_KEYS
         == (
+            "run",
             "epoch",
             "step",
             "layer",
@@ -52,6 +53,7 @@ def test_a_row_has_the_documented_keys_in_order_and_plain_values():
     )
     assert row["flags"] == ["constant", "duplicates"]
     assert [type(value) for value in row.values()] == [
+        int,
         int,
         int,
         str,
@@ -101,6 +103,29 @@ def test_an_epoch_measured_again_replaces_the_earlier_row():
     assert len(history) == 3
     np.testing.assert_array_equal(history.series("target")["a"].epochs, [0, 1, 2])
     np.testing.assert_array_equal(history.series("target")["a"].mi, [1.0, 9.0, 3.0])
+
+
+def test_runs_are_kept_apart_and_the_last_is_shown():
+    history = History()
+    history.begin_run()  # nothing to keep apart yet
+    for run, layers in enumerate(("ab", "b")):
+        for layer in layers:
+            add(history, 0, layer, mi=float(run))
+        history.set_ceiling("H(Y)", float(run))
+        history.set_metric("loss", 0, float(run))
+        if run == 0:
+            history.begin_run()
+    assert [(r["run"], r["layer"], r["mi"]) for r in history.to_rows()] == [(0, "a", 0.0), (0, "b", 0.0), (1, "b", 1.0)]
+    assert (len(history), history.runs, history.layers) == (3, [0, 1], ["b"])
+    assert history.series("target")["b"].mi.tolist() == [1.0]
+    assert history.series("target", run=0)["b"].mi.tolist() == [0.0]
+    assert (history.ceilings["H(Y)"].value, history.metrics) == (1.0, {"loss": {0: 1.0}})
+    first = history.of_run(0)
+    assert (first.layers, first.ceilings["H(Y)"].value, first.metrics) == (["a", "b"], 0.0, {"loss": {0: 0.0}})
+    add(first, 1)
+    assert len(history) == 3, "a copy"
+    with pytest.raises(ValueError, match=r"run: expected one of \[0, 1\], got 2"):
+        history.of_run(2)
 
 
 def test_a_failed_measurement_is_an_ordinary_row():
