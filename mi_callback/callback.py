@@ -54,9 +54,11 @@ class MutualInformationMonitor(Callback):
     =============================  ==================================================================================
 
     Args:
-        layers: dotted names of modules, globs (``*`` crosses dots), or a dict of such names to labels. None measures
-            every activation module. The model's own output is always measured, as ``output``. A module that fires
-            several times in one forward pass is measured call by call, as ``<layer>.call1`` and so on.
+        layers: dotted name of a module, a glob (``*`` crosses dots), a list of them, or a dict of such names to labels.
+            None measures every activation module, and blocks without one such as recurrent and transformer layers; if
+            there are none, every layer that owns parameters; what was chosen is said when training starts. The model's
+            own output is always measured, as ``output``. A module that fires several times in one forward pass is
+            measured call by call, as ``<layer>.call1`` and so on.
         quantities: "target" for I(T;Y), "input" for I(X;T).
         every_n_epochs: measure at epochs 0, n, 2n, ...
         max_samples: the most samples to measure on, as a fixed random subset of the training set; None for all.
@@ -66,14 +68,16 @@ class MutualInformationMonitor(Callback):
         metric: "euclidean" or "chebyshev".
         unit: "bits" or "nats".
         seed: seed of permutations, subsets and augmentation; training's random numbers are not touched.
-        batch_fn: batch -> (inputs, targets). Not needed for tensors, pairs, and dicts with the usual keys. A tuple
-            of inputs is spread over the parameters of ``forward``, a dict is passed by name. A third value is what
-            X is in I(X;T), such as the embedding of token ids, which have no distances themselves.
+        batch_fn: batch -> (inputs, targets). Not needed for tensors, pairs, and dicts with the usual keys, of which the
+            model gets all that ``forward`` takes by name, such as a mask, but not the targets. A tuple of inputs is
+            spread over the parameters of ``forward``, a dict is passed by name. A third value is what X is in I(X;T),
+            such as the embedding of token ids, which have no distances themselves.
         noise_std: standard deviation sigma of measurement noise: ``mi_input`` is then I(X; T + sigma Z), finite where
             I(X;T) of a deterministic layer is not. A list is a sweep: the first is logged as
             ``mi_input``, the others as ``mi_input_noise_<sigma>``. None for no noise.
-        discrete_target: whether Y is discrete; None goes by its type: floats are continuous, integers and bools are
-            discrete.
+        discrete_target: whether Y is discrete. None goes by type and values: strings, bools, one-hot rows, integers of
+            at most ten different values, floats of two, and integers that number classes with some thirty samples
+            each are; ages, counts and other integers are numbers. What was decided is in each estimate's ``reason``.
         active_dropout: measure with dropout drawing as in training. The layers behind it are then noisy, and I(X;T) is
             estimated from their own samples; the same noise is drawn at every epoch.
         on_error: "warn" keeps training when measuring fails, tells each kind of failure once and logs NaN; "raise"
@@ -111,7 +115,7 @@ class MutualInformationMonitor(Callback):
 
     def __init__(
         self,
-        layers: list[str] | dict[str, str] | None = None,
+        layers: list[str] | dict[str, str] | str | None = None,
         quantities: tuple[Literal["target", "input"], ...] = ("target", "input"),
         every_n_epochs: int = 1,
         max_samples: int | None = None,

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf
+from scipy.special import entr, erf, ndtr
 
 __all__ = [
     "BITS",
@@ -25,6 +25,7 @@ __all__ = [
     "NoisyNeuron",
     "ReluAtom",
     "bivariate",
+    "information_of_rounded",
     "linear_readout",
     "paired",
 ]
@@ -285,3 +286,13 @@ class LinearGaussianChain:
         for w, s in zip(self.weights, self.noise, strict=True):
             layers.append(layers[-1] @ w.T + s * rng.standard_normal((n, len(w))))
         return x, layers[1:], y
+
+
+def information_of_rounded(slope: float, noise: float) -> float:
+    """I(U;Y) in bits of Y = floor(slope (U + noise E)), U and E standard Gaussian, by quadrature over U."""
+    u = np.linspace(-7, 7, 4001)
+    weight = np.exp(-(u**2) / 2)
+    weight /= weight.sum()
+    edges = np.arange(np.floor(-12 * slope), 12 * slope + 1) / slope
+    p = np.diff(ndtr((edges - u[:, None]) / noise), axis=1)
+    return float((entr(weight @ p).sum() - weight @ entr(p).sum(axis=1)) / np.log(2))

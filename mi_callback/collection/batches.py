@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,17 @@ from torch import Tensor, nn
 
 from mi_callback.collection.errors import CollectionError
 
-__all__ = ["BatchFn", "Split", "at_full_precision", "call_model", "describe", "first_tensor", "rows_of", "split_batch"]
+__all__ = [
+    "BatchFn",
+    "Split",
+    "at_full_precision",
+    "call_model",
+    "describe",
+    "first_tensor",
+    "holds_integers",
+    "rows_of",
+    "split_batch",
+]
 
 BatchFn = Callable[[Any], Sequence[Any]]
 
@@ -28,28 +38,39 @@ class Split:
 
     Attributes:
         inputs: what the model is called with.
-        measured: what X is in I(X;T); the inputs unless ``batch_fn`` gave a third value.
+        measured: what X is in I(X;T); all that the model is called with unless ``batch_fn`` gave a third value.
         targets: Y, or None if the batch has none.
         size: number of samples.
+        key: the name of the inputs in a dict batch; None for any other batch.
+        keywords: what else of a dict batch the model is called with, by name.
+        left_out: keys of a dict that are neither inputs nor targets, and that ``forward`` does not take.
     """
 
     inputs: Any
     measured: Any
     targets: Any
     size: int
+    key: str | None = None
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
-def split_batch(batch: Any, batch_fn: BatchFn | None) -> Split:
+def split_batch(batch: Any, batch_fn: BatchFn | None, model: nn.Module | None = None) -> Split:
     """Take inputs and targets out of a batch.
 
     Args:
         batch: a batch as the model gets it.
         batch_fn: the user's way to do it, batch -> (inputs, targets) or (inputs, targets, measured inputs). Without
             it a tensor is inputs, a tuple or list of two is (inputs, targets), and a dict is read by usual keys.
+        model: what will be called. Of a dict it gets every further key that its ``forward`` takes, such as a mask, but
+            not the targets: a model that gets its labels returns its loss. None for a model that takes inputs alone.
 
     Raises:
         CollectionError: the batch is not understood, or its parts have different lengths.
     """
+    key: str | None = None
+    keywords: dict[str, Any] = {}
+    left_out: tuple[str, ...] = ()
     if batch_fn is not None:
         parts = batch_fn(batch)
         if not isinstance(parts, tuple | list) or len(parts) not in (2, 3):
@@ -60,8 +81,13 @@ def split_batch(batch: Any, batch_fn: BatchFn | None) -> Split:
         inputs, targets = parts[0], parts[1]
         measured = parts[2] if len(parts) == 3 else inputs
     else:
-        inputs, targets = _understand(batch)
-        measured = inputs
+        inputs, targets, key, others = _understand(batch)
+        takes = _takes(model)
+        keywords = {name: value for name, value in others.items() if takes(name)}
+        left_out = tuple(str(name) for name in others if name not in keywords)
+        size = _size(inputs, "inputs")
+        further = tuple(value for value in keywords.values() if _is_of_samples(value, size))
+        measured = (inputs, *further) if further else inputs
     size = _size(inputs, "inputs")
     for name, part in (("measured inputs", measured), ("targets", targets)):
         if part is not None and (length := _size(part, name)) != size:
@@ -69,10 +95,10 @@ def split_batch(batch: Any, batch_fn: BatchFn | None) -> Split:
                 f"batch: expected {name} as long as the inputs, got {length} and {size} in {describe(batch)}. "
                 "Use batch_fn to pick what belongs together."
             )
-    return Split(inputs, measured, targets, size)
+    return Split(inputs, measured, targets, size, key, keywords, left_out)
 
 
-def at_full_precision(split: Split, batch: Any, batch_fn: BatchFn | None) -> Split:
+def at_full_precision(split: Split, batch: Any, batch_fn: BatchFn | None, model: nn.Module | None = None) -> Split:
     """X and Y as the data set gave them, where a half precision of the trainer has only rounded them.
 
     Rounding a continuous Y to eight bits makes ties that were never in the data. The model still gets what it gets in
@@ -82,34 +108,56 @@ def at_full_precision(split: Split, batch: Any, batch_fn: BatchFn | None) -> Spl
         split: the batch as the model gets it.
         batch: the batch as the loader gave it.
         batch_fn: the user's way to take a batch apart.
+        model: what is called with it.
     """
-    if not (_is_half(split.measured) or _is_half(split.targets)):
+    if not (_has_half(split.measured) or _has_half(split.targets)):
         return split
     try:
-        given = split_batch(batch, batch_fn)
+        given = split_batch(batch, batch_fn, model)
     except Exception:  # a batch_fn that needs the batch on the device, say: the rounded values will do
         return split
     return replace(split, measured=_finer(split.measured, given.measured), targets=_finer(split.targets, given.targets))
 
 
-def call_model(model: nn.Module, inputs: Any) -> Any:
+def call_model(model: nn.Module, split: Split) -> Any:
     """Call a model the way its ``forward`` takes these inputs.
 
-    A tuple or list is spread over the positional parameters if ``forward`` has more than one, a dict over the keyword
-    parameters if ``forward`` has all of its keys; anything else is passed as it is.
+    Of a dict batch, inputs and keywords go by their names; inputs whose key is no parameter go to the first parameter
+    that the keywords leave. Inputs that are a tuple or list are spread over the positional parameters if ``forward``
+    has more than one, a dict over the keyword parameters if ``forward`` has all of its keys; anything else is passed
+    as it is.
     """
-    if isinstance(inputs, Tensor):
+    inputs = split.inputs
+    if isinstance(inputs, Tensor) and not split.keywords and split.key is None:
         return model(inputs)
     parameters = list(inspect.signature(model.forward).parameters.values())
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    if split.key is not None:
+        by_position = any(p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL) for p in parameters)
+        left = [name for name in named if name not in split.keywords]
+        if split.key in named or not (by_position or left):
+            return model(**{split.key: inputs}, **split.keywords)
+        if by_position:
+            return model(inputs, **split.keywords)
+        return model(**{left[0]: inputs}, **split.keywords) if split.keywords else model(inputs)
     if isinstance(inputs, Mapping):
-        named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-        if any(p.kind is p.VAR_KEYWORD for p in parameters) or named.issuperset(inputs):
+        if any(p.kind is p.VAR_KEYWORD for p in parameters) or set(named).issuperset(inputs):
             return model(**inputs)
     elif isinstance(inputs, tuple | list):
         positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         if len(positional) > 1 or any(p.kind is p.VAR_POSITIONAL for p in parameters):
             return model(*inputs)
     return model(inputs)
+
+
+def _takes(model: nn.Module | None) -> Callable[[Any], bool]:
+    """Which keys of a dict batch the model's ``forward`` takes by name; all of them if it has ``**kwargs``."""
+    if model is None:
+        return lambda key: False
+    parameters = inspect.signature(model.forward).parameters.values()
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return lambda key: isinstance(key, str) and (takes_all or key in named)
 
 
 def first_tensor(value: Any) -> Tensor | None:
@@ -164,12 +212,45 @@ def _joined(value: Any, size: int) -> Any:
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, tuple | list):
-        if value and all(isinstance(part, str | int | float | np.generic) for part in value):
+        if _is_list_of_values(value):
+            if missing := sum(part is None for part in value):
+                raise CollectionError(
+                    f"expected a value for every sample, got None for {missing} of {size} in a batch. Leave such "
+                    "samples out of the data set, or give them a label of their own with batch_fn."
+                )
             value = np.asarray(value)
         else:
             parts = [torch.as_tensor(rows_of(part, size)) for part in value if part is not None]
-            value = parts[0] if len(parts) == 1 else torch.cat([part.float() for part in parts], dim=1)
+            if not parts:
+                raise CollectionError(
+                    f"expected one row a sample, got {describe(value)}. Use batch_fn to give tensors."
+                )
+            value = parts[0] if len(parts) == 1 else torch.cat(_of_one_type(parts), dim=1)
+    if not isinstance(value, Tensor | np.ndarray):
+        raise CollectionError(f"expected one row a sample, got {describe(value)}. Use batch_fn to give tensors.")
     return value
+
+
+def _of_one_type(parts: list[Tensor]) -> list[Tensor]:
+    """Rows that can be joined: integers stay integers, which token ids beside their mask are, all else is float."""
+    if any(part.is_floating_point() for part in parts):
+        return [part.float() if part.dtype != torch.float64 else part for part in parts]
+    return [part.long() for part in parts]
+
+
+def _is_list_of_values(value: Any) -> bool:
+    """Whether a list holds one plain value a sample, or none where it is missing."""
+    plain = str | int | float | np.generic | None
+    return bool(value) and any(part is not None for part in value) and all(isinstance(p, plain) for p in value)
+
+
+def holds_integers(value: Any) -> bool:
+    """Whether any part of a value is integers of a kind that can number the rows of an embedding."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, tuple | list):
+        return any(map(holds_integers, value))
+    return isinstance(value, Tensor | np.ndarray) and str(value.dtype).removeprefix("torch.") in ("int32", "int64")
 
 
 def describe(value: Any, depth: int = 2) -> str:
@@ -184,34 +265,46 @@ def describe(value: Any, depth: int = 2) -> str:
     return type(value).__name__
 
 
-def _understand(batch: Any) -> tuple[Any, Any]:
-    """Inputs and targets of a batch in one of the usual forms."""
+def _understand(batch: Any) -> tuple[Any, Any, str | None, dict[Any, Any]]:
+    """Inputs and targets of a batch in one of the usual forms; of a dict also the inputs' key and all that is left."""
     if isinstance(batch, Tensor):
-        return batch, None
+        return batch, None, None, {}
     if isinstance(batch, Mapping):
         inputs = [key for key in _INPUT_KEYS if key in batch]
         targets = [key for key in _TARGET_KEYS if key in batch]
         if len(inputs) == 1 and len(targets) <= 1:
-            return batch[inputs[0]], batch[targets[0]] if targets else None
+            others = {key: batch[key] for key in batch if key not in (*inputs, *targets)}
+            return batch[inputs[0]], batch[targets[0]] if targets else None, inputs[0], others
     elif isinstance(batch, tuple | list) and len(batch) == 2 and _length(batch[0]) is not None:
-        return batch[0], batch[1]
+        return batch[0], batch[1], None, {}
     elif isinstance(batch, tuple | list) and len(batch) == 1 and isinstance(batch[0], Tensor):
-        return batch[0], None
+        return batch[0], None, None, {}
+    example = "batch['a'], batch['b']" if isinstance(batch, Mapping) else "batch[0], batch[1]"
     raise CollectionError(
-        f"batch: expected a tensor, (inputs, targets), or a dict with one of {', '.join(_INPUT_KEYS)} and one of "
-        f"{', '.join(_TARGET_KEYS)}; got {describe(batch)}. Say what is what with batch_fn=lambda batch: (inputs, "
-        "targets)."
+        f"batch: say which part is what with batch_fn=lambda batch: ({example}), inputs first, then targets; got "
+        f"{describe(batch)}. Understood without it are a tensor, (inputs, targets), and a dict with one of "
+        f"{', '.join(_INPUT_KEYS)} and one of {', '.join(_TARGET_KEYS)}."
     )
 
 
-def _is_half(value: Any) -> bool:
+def _is_of_samples(value: Any, size: int) -> bool:
+    """Whether a further argument has one row of numbers a sample, and so is a part of X."""
+    return isinstance(value, Tensor | np.ndarray) and value.ndim > 0 and value.shape[0] == size
+
+
+def _has_half(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return any(map(_has_half, value))
     return isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
 
 
 def _finer(seen: Any, given: Any) -> Any:
     """``given`` if ``seen`` is the same, rounded; else what hooks have made of it."""
-    if _is_half(seen) and isinstance(given, Tensor) and given.shape == seen.shape and given.is_floating_point():
-        return given if torch.equal(given.to(seen.dtype), seen.to(given.device)) else seen
+    if isinstance(seen, tuple | list) and isinstance(given, tuple | list) and len(seen) == len(given):
+        return tuple(map(_finer, seen, given))
+    if isinstance(seen, Tensor) and _has_half(seen) and isinstance(given, Tensor) and given.is_floating_point():
+        same = given.shape == seen.shape and torch.equal(given.to(seen.dtype), seen.to(given.device))
+        return given if same else seen
     return seen
 
 
@@ -232,7 +325,7 @@ def _length(value: Any) -> int | None:
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, tuple | list):
-        if value and all(isinstance(part, str | int | float | np.generic) for part in value):
+        if _is_list_of_values(value):
             return len(value)
         return next((length for part in value if (length := _length(part)) is not None), None)
     return None

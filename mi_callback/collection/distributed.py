@@ -132,6 +132,8 @@ def gather(local: Collected | None, error: Exception | None, processes: Processe
         failures if processes.rank == 0 else {},
         n_samples,
         reductions=local.reductions,
+        left_out=local.left_out,
+        inputs_are_ids=local.inputs_are_ids,
     )
 
 

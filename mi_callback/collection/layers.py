@@ -12,7 +12,7 @@ from torch.nn.modules import activation
 
 from mi_callback.collection.errors import CollectionError
 
-__all__ = ["OUTPUT", "Layer", "module_names", "select_layers"]
+__all__ = ["OUTPUT", "Layer", "default_layers", "module_names", "select_layers"]
 
 OUTPUT = "output"
 """Name of what the model itself returns; it is measured whichever layers are chosen."""
@@ -20,6 +20,17 @@ OUTPUT = "output"
 _WRAPPERS = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_forward_module"})
 # MultiheadAttention lives among the activations in torch but is a layer of its own, with its own weights.
 _ACTIVATIONS = tuple(getattr(activation, name) for name in activation.__all__ if name != "MultiheadAttention")
+_CONTAINERS = (
+    nn.Sequential,
+    nn.ModuleList,
+    nn.ModuleDict,
+    nn.Transformer,
+    nn.TransformerEncoder,
+    nn.TransformerDecoder,
+)
+# These bend their input by functions that are no modules.
+_NONLINEAR = (nn.RNNBase, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +67,13 @@ def module_names(model: nn.Module) -> dict[str, nn.Module]:
     return names
 
 
-def select_layers(model: nn.Module, layers: Sequence[str] | Mapping[str, str] | None) -> tuple[Layer, ...]:
+def select_layers(model: nn.Module, layers: Sequence[str] | Mapping[str, str] | str | None) -> tuple[Layer, ...]:
     """Find the modules that a user asked for, in the model's order, and the model's output.
 
     Args:
         model: the model.
-        layers: dotted names and globs (``*`` crosses dots); or a mapping of such names to labels; or None for every
-            activation module. The name "output" is the model's own output, which is always measured.
+        layers: a dotted name or glob (``*`` crosses dots), or several; or a mapping of such names to labels; or None
+            for ``default_layers``. The name "output" is the model's own output, which is always measured.
 
     Returns:
         The layers, the output last.
@@ -74,7 +85,7 @@ def select_layers(model: nn.Module, layers: Sequence[str] | Mapping[str, str] | 
     names = module_names(model)
     if layers is None:
         labels: Mapping[str, str] = {}
-        chosen: dict[str, str | None] = {n: None for n, module in names.items() if isinstance(module, _ACTIVATIONS)}
+        chosen: dict[str, str | None] = dict.fromkeys(default_layers(model))
     else:
         labels = _as_mapping(layers)
         chosen = _resolve(labels, names)
@@ -89,12 +100,71 @@ def select_layers(model: nn.Module, layers: Sequence[str] | Mapping[str, str] | 
     return tuple(selected)
 
 
-def _as_mapping(layers: Sequence[str] | Mapping[str, str]) -> Mapping[str, str]:
+def default_layers(model: nn.Module) -> list[str]:
+    """The layers that are measured if the user names none.
+
+    Every activation module, and every block that bends its input without one: recurrent and transformer layers, and
+    members of a ``ModuleList``, or of a ``Sequential`` of several of their kind, that are made of layers. If there is
+    none of these, as where ``forward`` calls ``F.relu``, every layer that owns parameters, norms apart.
+
+    Args:
+        model: the model.
+
+    Returns:
+        Dotted names in the model's order.
+    """
+    names = module_names(model)
+    activations = {name for name, module in names.items() if isinstance(module, _ACTIVATIONS)}
+    parts = _parts(model)
+    blocks = {
+        name
+        for name, is_block in parts.items()
+        if is_block and not any(other.startswith(f"{name}.") for other in activations)
+    }
+    chosen = activations | blocks or set(parts)
+    return [name for name in names if name in chosen]
+
+
+def _parts(model: nn.Module) -> dict[str, bool]:
+    """Names of the layers and blocks that own parameters, none within another, and whether each is a block."""
+    found: dict[str, bool] = {}
+
+    def visit(path: str, parent: nn.Module) -> None:
+        children = {name: child for name, child in parent.named_children() if name != "parametrizations"}
+        for name, child in children.items():
+            if isinstance(child, _NORMS) or next(child.parameters(), None) is None:
+                continue
+            below = path if name in _WRAPPERS else f"{path}.{name}".lstrip(".")
+            has_layers = any(next(part.parameters(), None) is not None for part in child.children())
+            alike = sum(type(other) is type(child) for other in children.values())
+            is_member = isinstance(parent, nn.ModuleList | nn.ModuleDict) or (
+                isinstance(parent, nn.Sequential) and alike > 1
+            )
+            is_block = has_layers and is_member and type(child) not in _CONTAINERS
+            if is_block or isinstance(child, _NONLINEAR):
+                found[below] = True
+            elif not has_layers or _is_of_torch(child):
+                found[below] = False
+            else:
+                visit(below, child)
+
+    visit("", model)
+    return found
+
+
+def _is_of_torch(module: nn.Module) -> bool:
+    """Whether a module is one of torch's own layers, however it is made inside."""
+    own = next(cls for cls in type(module).__mro__ if cls.__module__.startswith("torch.nn"))
+    return own is not nn.Module and own not in _CONTAINERS
+
+
+def _as_mapping(layers: Sequence[str] | Mapping[str, str] | str) -> Mapping[str, str]:
     """Names and globs to labels; a name given without a label is its own."""
-    if isinstance(layers, str) or not isinstance(layers, Mapping | Sequence):
+    if isinstance(layers, str):
+        layers = [layers]
+    if not isinstance(layers, Mapping | Sequence):
         raise TypeError(
-            f"layers={layers!r}: expected a list of names or globs, a dict of names to labels, or None. "
-            f"Write layers=[{layers!r}] for a single layer."
+            f"layers={layers!r}: expected a name or glob, a list of them, a dict of names to labels, or None."
         )
     mapping = dict(layers) if isinstance(layers, Mapping) else {name: name for name in layers}
     for name, label in mapping.items():

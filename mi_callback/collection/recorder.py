@@ -64,8 +64,10 @@ def _kept_as(rows: Tensor | NDArray[Any]) -> np.dtype[Any]:
         return rows.dtype
     if rows.dtype == torch.float64:
         return np.dtype(np.float64)
-    if rows.is_floating_point() or rows.dtype == torch.uint8:  # bytes are pixel values, not labels
+    if rows.is_floating_point():
         return np.dtype(np.float32)
+    if rows.dtype == torch.uint8:  # pixels or labels: their values tell
+        return np.dtype(np.uint8)
     return np.dtype(np.bool_ if rows.dtype == torch.bool else np.int64)
 
 

@@ -12,6 +12,8 @@ from torch.utils.data import SequentialSampler, SubsetRandomSampler, WeightedRan
 
 __all__ = ["Share", "drawable", "length_of", "limited", "n_batches_left", "parse_limit", "subset"]
 
+_SUBSET = 0x5B5  # a stream of its own: data made from the same small seed must not decide which of them are taken
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -73,7 +75,7 @@ def subset(indices: NDArray[np.int64], share: Share) -> NDArray[np.int64]:
     """A fixed random subset of at most ``max_samples`` indices, ascending."""
     if share.max_samples is None or share.max_samples >= len(indices):
         return indices
-    chosen = np.random.default_rng(share.seed).choice(len(indices), share.max_samples, replace=False)
+    chosen = np.random.default_rng((share.seed, _SUBSET)).choice(len(indices), share.max_samples, replace=False)
     return indices[np.sort(chosen)]
 
 

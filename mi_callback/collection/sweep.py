@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from mi_callback.collection.batches import (
     BatchFn,
@@ -15,6 +16,7 @@ from mi_callback.collection.batches import (
     at_full_precision,
     call_model,
     describe,
+    holds_integers,
     rows_of,
     split_batch,
 )
@@ -42,6 +44,8 @@ class Collected:
         n_samples: number of samples n.
         positions: shape (n,), where the samples stand among those of all processes; None for one process.
         reductions: label to what was done to a layer that is too wide to keep.
+        left_out: keys of dict batches that neither the model nor the measurement uses.
+        inputs_are_ids: whether X holds integers of a model that looks integers up, as token ids in an embedding.
     """
 
     inputs: NDArray[Any] | None
@@ -51,6 +55,8 @@ class Collected:
     n_samples: int
     positions: NDArray[np.int64] | None = None
     reductions: dict[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    inputs_are_ids: bool = False
 
 
 def sweep(
@@ -101,20 +107,26 @@ def sweep(
     with frozen(trainer, pl_module, active_dropout=active_dropout), seeded(drawn):
         source = fresh_source(trainer, max_samples=max_samples, seed=seed, rank=rank, world_size=world_size)
         inputs, targets = Rows(source.n_samples), Rows(source.n_samples)
+        looks_up = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in pl_module.modules())
         recorder = Recorder(layers, source.n_samples)
         n = 0
+        left_out: dict[str, None] = {}
+        are_ids = False
         with recorder.attached():
             for i, batch in enumerate(source.batches, start=1):
-                split = split_batch(_as_in_training(trainer, pl_module, batch), batch_fn)
+                split = split_batch(_as_in_training(trainer, pl_module, batch), batch_fn, pl_module)
+                left_out.update(dict.fromkeys(split.left_out))
                 if split.size:
                     size = split.size if source.n_samples is None else min(split.size, source.n_samples - n)
                     recorder.start(n, split.size, size)
                     _forward(trainer, pl_module, split, recorder)
-                    split = at_full_precision(split, batch, batch_fn)
+                    split = at_full_precision(split, batch, batch_fn, pl_module)
                     if with_inputs:
-                        inputs.write(n, rows_of(split.measured, split.size)[:size])
+                        looked_at = split.measured if split.key is None else split.inputs
+                        are_ids = are_ids or (looks_up and holds_integers(looked_at))
+                        inputs.write(n, _rows("inputs", split.measured, split.size)[:size])
                     if with_targets and split.targets is not None:
-                        targets.write(n, rows_of(split.targets, split.size)[:size])
+                        targets.write(n, _rows("targets", split.targets, split.size)[:size])
                     n += size
                 if on_batch is not None:
                     on_batch(n, source.n_samples)
@@ -124,7 +136,25 @@ def sweep(
         raise CollectionError("train_dataloader: expected at least one sample, the loader gave none.")
     arrays, failures = recorder.finish(n)
     positions = None if source.positions is None else source.positions[:n]
-    return Collected(inputs.finish(n), targets.finish(n), arrays, failures, n, positions, recorder.reductions)
+    return Collected(
+        inputs.finish(n),
+        targets.finish(n),
+        arrays,
+        failures,
+        n,
+        positions,
+        recorder.reductions,
+        tuple(left_out),
+        are_ids,
+    )
+
+
+def _rows(name: str, value: Any, size: int) -> Any:
+    """Rows of X or Y; an error says of which."""
+    try:
+        return rows_of(value, size)
+    except CollectionError as error:
+        raise CollectionError(f"{name}: {error}") from error
 
 
 def _as_in_training(trainer: Trainer, pl_module: LightningModule, batch: Any) -> Any:
@@ -137,12 +167,14 @@ def _forward(trainer: Trainer, pl_module: LightningModule, split: Split, recorde
     """Call the model itself, not the strategy's wrapper, whose forward is the training step."""
     with trainer.precision_plugin.forward_context():
         try:
-            output = call_model(pl_module, split.inputs)
+            output = call_model(pl_module, split)
         except TypeError as error:
+            given: Any = {split.key: split.inputs, **split.keywords} if split.keywords else split.inputs
             raise CollectionError(
-                f"batch: {type(pl_module).__name__}.forward could not be called with {describe(split.inputs)}: "
-                f"{error}. Give what it takes with batch_fn=lambda batch: (inputs, targets); a tuple of inputs is "
-                "spread over forward's parameters, a dict is passed by their names."
+                "batch: give what forward takes with batch_fn=lambda batch: (inputs, targets); a tuple of inputs is "
+                "spread over forward's parameters, a dict is passed by their names. "
+                f"{type(pl_module).__name__}.forward could not be called with {describe(given)}: "
+                f"{str(error).splitlines()[0]:.200}"
             ) from error
         except NotImplementedError as error:
             if 'required "forward" function' not in str(error):

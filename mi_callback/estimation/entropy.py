@@ -47,7 +47,7 @@ def group_rows(values: ArrayLike) -> Groups:
     if rows.dtype.kind == "f":
         rows = rows.astype(np.float64) + 0.0  # -0.0 + 0.0 is 0.0: the two zeros are one value
     words = np.ascontiguousarray(rows.astype(np.int64) if rows.dtype.kind != "f" else rows).view(np.uint64)
-    multipliers = np.random.default_rng(0).integers(1, 2**63, size=words.shape[1], dtype=np.uint64) * np.uint64(2)
+    multipliers = np.random.default_rng(0x4A54).integers(1, 2**63, size=words.shape[1], dtype=np.uint64) * np.uint64(2)
     mixed = words ^ (words >> np.uint64(32))  # doubles differ in their high bits, products keep the low ones
     mixed = mixed * (multipliers + np.uint64(1))
     hashes = (mixed ^ (mixed >> np.uint64(29))).sum(axis=1, dtype=np.uint64)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from dataclasses import replace
+import warnings
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -82,8 +83,10 @@ class Estimator:
         check_same_length(x.name, x.n_samples, y.name, y.n_samples)
         check_enough_samples(x.n_samples, self.k)
         samples, classes = x.values, y.labels.codes if y.discrete else None
+        taken_for = f"{y.name} as {y.kind}"
         x, y, flags = _without_singletons(x, y)
-        return judged(self._estimate(x, y, flags), x=samples, labels=classes)
+        estimate = dataclasses.replace(self._estimate(x, y, flags), reason=taken_for)
+        return judged(estimate, x=samples, labels=classes)
 
     def check(self, x: Variable, y: Variable, estimate: MutualInformation) -> MutualInformation:
         """Hold an estimate of I(x; y) against what a decoder attains, and against distances in another space.
@@ -169,7 +172,7 @@ class Estimator:
         """The record of an estimate that failed: NaN, so that curves show the gap."""
         p_value = math.nan if self.n_permutations else None
         nothing = np.array([math.nan])
-        return replace(
+        return dataclasses.replace(
             self.without_null(nothing, n_samples, "none", "none", reason=""), null_mean=math.nan, p_value=p_value
         )
 
@@ -321,7 +324,9 @@ def mutual_information(
 
     Args:
         x: shape (n,) or (n, d), numbers.
-        y: shape (n,) or (n, q). Floats are continuous; integers, bools and strings in one dimension are class labels.
+        y: shape (n,) or (n, q), numbers or class labels. Strings, bools, one-hot rows, integers of at most ten
+            different values, floats of two, and integers that number classes with some thirty samples each are
+            classes; ages, counts and other integers are numbers. ``reason`` of the result says what was decided.
         k: number of neighbours, at most n - 2. A class with m <= k members uses its m - 1.
         n_permutations: number of permutations P of the null.
         metric: distance within each side, "euclidean" or "chebyshev".
@@ -331,7 +336,7 @@ def mutual_information(
             it does better than normal scores, which need not split. All but "raw" put both sides on the balanced
             scale: distances divided by the median distance to the sqrt(k n)-th neighbour.
         unit: "bits" or "nats".
-        discrete: whether y holds class labels, told by its type if None. Equal rows, one-hot ones too, are one class.
+        discrete: whether y holds class labels, told by its type and values if None. Equal rows are one class.
         seed: seed of permutations and subsamples.
 
     Returns:
@@ -339,7 +344,10 @@ def mutual_information(
 
     Raises:
         ValueError: shapes that do not fit, NaN or infinity, too few samples for k, or an option that is not understood.
-        TypeError: x that is not numeric, or an option of another type.
+        TypeError: x that is not numeric, y that is neither numbers nor labels, or an option of another type.
+
+    Warns:
+        UserWarning: the integers of y might be class labels as well as numbers; say so by ``discrete``.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -350,4 +358,6 @@ def mutual_information(
     """
     estimator = Estimator(k=k, n_permutations=n_permutations, metric=metric, space=space, unit=unit, seed=seed)
     a, b = Variable(x, discrete=False, name="x"), Variable(y, discrete=discrete, name="y")
+    if b.kind.is_guess:
+        warnings.warn(f"y is taken as {b.kind}. If they are classes, pass discrete=True.", stacklevel=2)
     return estimator.check(a, b, estimator.estimate(a, b))

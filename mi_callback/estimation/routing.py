@@ -139,7 +139,7 @@ class Router:
     def _of_target(self, t: Variable, y: Variable, usable: MutualInformation) -> MutualInformation:
         estimate = self.estimator.estimate(t, y)
         reason = "classes: neighbours of the same class (Ross 2014)" if y.discrete else "by neighbours (Kraskov 2004)"
-        estimate = dataclasses.replace(estimate, reason=estimate.reason or reason)
+        estimate = dataclasses.replace(estimate, reason=f"{reason}; {estimate.reason}")
         return judged(estimate, *self._space_flags(t, y, estimate), bound=usable)
 
     def _attempt(self, quantity: str, measure: Callable[[], MutualInformation]) -> Reading:
@@ -188,7 +188,7 @@ class Router:
         estimate = self.estimator.estimate(t, x)
         if math.isnan(self._x_dimension) and x.is_numeric and not x.discrete:
             self._x_dimension = self._without_null.estimate(x, t).intrinsic_dim
-        estimate = dataclasses.replace(estimate, reason=estimate.reason or reason)
+        estimate = dataclasses.replace(estimate, reason=f"{reason}; {estimate.reason}")
         flags = (*flags, *self._space_flags(t, x, estimate))
         return judged(estimate, *flags, partner_dim=math.nan if x.discrete else self._x_dimension)
 

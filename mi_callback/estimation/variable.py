@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mi_callback.estimation.checks import check_finite, columns_of
+from mi_callback.estimation.entropy import group_rows
+from mi_callback.estimation.kinds import Kind, kind_of
 from mi_callback.estimation.neighbors import Metric, NeighborTable, balance_rank, default_width
 from mi_callback.estimation.spaces import normal_scores, standardize
 from mi_callback.estimation.targets import LabelTarget, ScalarTarget, Target
@@ -24,34 +26,41 @@ class Variable:
     """Samples of one variable; keeps what is computed for it, so that it can be paired with many others.
 
     Args:
-        values: shape (n,) or (n, d). Integers, bools and strings of shape (n,) or (n, 1) are discrete when they are the
-            second side of an estimate.
-        discrete: whether the values are class labels, told by their type if None. Rows of several columns, such as
-            one-hot codes, are then one label each.
+        values: shape (n,) or (n, d).
+        discrete: whether the values are class labels; None goes by type and values, see ``kind_of``. Rows of several
+            columns, such as one-hot codes, are then one label each.
         name: what errors call it.
+
+    Attributes:
+        kind: what the values are taken for, and why.
 
     Raises:
         ValueError: a shape other than (n,) or (n, d), no samples, or NaN or infinite numbers.
         TypeError: values that are not numbers where numbers are needed.
     """
 
-    def __init__(self, values: ArrayLike, *, discrete: bool | None = None, name: str = "x") -> None:
+    def __init__(self, values: ArrayLike, *, discrete: bool | Kind | None = None, name: str = "x") -> None:
         array = columns_of(name, values)
         self.name = name
         self.is_numeric = array.dtype.kind in "biuf"
-        self.discrete = (array.dtype.kind != "f" and array.shape[1] == 1) if discrete is None else bool(discrete)
-        if not self.is_numeric and not self.discrete:
+        if discrete is False and not self.is_numeric:
             raise TypeError(
-                f"{name}: expected real numbers, got values of type {array.dtype}. Labels need one dimension or "
-                "discrete=True."
+                f"{name}: expected real numbers, got strings such as {array.flat[0]!s:.40}. Class labels belong in y: "
+                "swap the sides, the information is the same. Numbers written as strings: x.astype(float)."
             )
         if array.dtype.kind == "f":
             check_finite(name, array)
+        self.kind = discrete if isinstance(discrete, Kind) else kind_of(array, discrete)
         self.values = array
         self._spaces: dict[str, NDArray[np.float64]] = {}
         self._tables: dict[tuple[PlainSpace, Metric, int, bool], NeighborTable] = {}
         self._scalars: dict[tuple[PlainSpace, int], ScalarTarget] = {}
         self._labels: LabelTarget | None = None
+
+    @property
+    def discrete(self) -> bool:
+        """Whether the values are class labels."""
+        return self.kind.discrete
 
     @property
     def n_samples(self) -> int:
@@ -69,13 +78,13 @@ class Variable:
         if self._labels is None:
             column = self.values
             if column.shape[1] > 1:
-                column = np.unique(column, axis=0, return_inverse=True)[1].reshape(-1, 1)
+                column = group_rows(column).inverse.reshape(-1, 1)
             self._labels = LabelTarget.build(column[:, 0])
         return self._labels
 
     def subset(self, rows: NDArray[np.integer]) -> Variable:
         """The variable of some of the samples, as if the others had never been."""
-        return Variable(self.values[rows], discrete=self.discrete, name=self.name)
+        return Variable(self.values[rows], discrete=self.kind, name=self.name)
 
     def in_space(self, space: PlainSpace) -> NDArray[np.float64]:
         """Values in a space that fits nothing, shape (n, d)."""

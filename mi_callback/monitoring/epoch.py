@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from mi_callback.collection import (
     Collected,
@@ -82,6 +82,7 @@ class EpochMeasurer:
         self._chosen: Sequence[Layer] = ()
         self._stochastic: frozenset[str] = frozenset()
         self._keys: tuple[tuple[str, str], ...] = ()  # logged at every epoch: one that fails logs NaN
+        self._told: set[str] = set()
         self.processes = Processes()
 
     @property
@@ -95,6 +96,7 @@ class EpochMeasurer:
         Raises:
             CollectionError: an unknown layer, one that does not fire, or a batch that is not understood.
         """
+        self._told.clear()
         self.processes = join(trainer)
         first, error = self._attempt(lambda: self._first_batch(trainer, pl_module))
         error = self.processes.agree(error)
@@ -105,11 +107,7 @@ class EpochMeasurer:
             self._keys = ()  # on every process, so that all log the same
             self._faults.add("running the model over a first batch", error)
             return
-        if "input" in self._measurer.quantities and first.inputs is not None and not has_metric(first.inputs):
-            rank_zero_warn(
-                "I(X;T) is not measured: the inputs are integers, as token ids are, and have no distances. Give an "
-                "embedding as a third value of batch_fn: batch -> (inputs, targets, embedding).",
-            )
+        self._tell_choices(first)
 
     def end(self) -> None:
         """Let go of what a training run holds: the process group that was made for it."""
@@ -144,11 +142,38 @@ class EpochMeasurer:
                 self._faults.add("estimating", result.error, result.layer)
         return Measurement(tuple(results.values()), ceilings, n_samples)
 
+    def _tell_choices(self, first: Collected) -> None:
+        """Say once what was chosen for the user."""
+        if self._layers is None:
+            rank_zero_info(f"Mutual information is measured at {_listed(first.layers)}. layers=[...] names others.")
+        if first.left_out:
+            rank_zero_warn(
+                f"The keys {', '.join(map(repr, first.left_out))} of the batch are left out: forward has no parameters "
+                "of these names. If the model needs them, give all its inputs with batch_fn=lambda batch: "
+                "(inputs, targets)."
+            )
+        if "input" in self._measurer.quantities and first.inputs is not None and not has_metric(first):
+            rank_zero_warn(
+                "I(X;T) is not measured, unless the whole training set turns out to be countable: the inputs are "
+                "texts, or integers that an embedding looks up, as token ids are, and have no distances. Give the "
+                "embedding as a third value of batch_fn: batch -> (inputs, targets, embedding).",
+            )
+
+    def _tell_kinds(self) -> None:
+        """Say once a run what X and Y were taken for, where their type alone does not say so."""
+        for name, kind in self._measurer.kinds.items():
+            if kind.is_plain or name in self._told:
+                continue
+            self._told.add(name)
+            other = f"discrete_target={not kind.discrete}" if name == "targets" else "a third value of batch_fn"
+            tell = rank_zero_warn if kind.is_guess else rank_zero_info
+            tell(f"Mutual information takes the {name} as {kind}. {other} says otherwise.")
+
     def _first_batch(self, trainer: Trainer, pl_module: LightningModule) -> Collected:
         """Collect a first batch and learn from it what can be measured."""
         self._chosen = select_layers(pl_module, self._layers)
         first = self._sweep(trainer, pl_module, max_batches=1)
-        quantities = self._measurer.prepare(first)
+        quantities = self._measurer.prepare(first, is_first_batch=True)
         for label, failure in first.failures.items():
             raise CollectionError(f"layer {label!r}: {failure}") from failure
         if "input" in self._measurer.quantities:  # the same batch under other random numbers: which layers draw noise?
@@ -166,6 +191,7 @@ class EpochMeasurer:
         _, error = self._attempt(lambda: self._measurer.prepare(collected))
         if (failed := self.processes.agree(error)) is not None:
             raise failed
+        self._tell_kinds()
         return collected
 
     def _sweep(
@@ -238,6 +264,12 @@ class EpochMeasurer:
             return task(), None
         except Exception as error:
             return None, error
+
+
+def _listed(layers: Iterable[str]) -> str:
+    """Names of layers for a line of text."""
+    names = list(layers)
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 def _transposed(parts: Sequence[Sequence[str]]) -> list[list[str]]:

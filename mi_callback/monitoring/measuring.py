@@ -13,9 +13,10 @@ from mi_callback.collection import Collected, CollectionError
 from mi_callback.estimation import Estimator, Flag, MutualInformation, Variable
 from mi_callback.estimation.audit import audit_chain
 from mi_callback.estimation.ceilings import Ceilings
-from mi_callback.estimation.entropy import group_rows
+from mi_callback.estimation.entropy import is_enumerable
 from mi_callback.estimation.evidence import Witness
 from mi_callback.estimation.flagging import with_flags
+from mi_callback.estimation.kinds import Kind
 from mi_callback.estimation.routing import Reading, Router, quantity_names
 
 __all__ = ["Measured", "Measurer", "Quantity", "audited", "has_metric", "noisy_layers"]
@@ -49,7 +50,7 @@ class Measurer:
     Args:
         estimator: how to estimate.
         quantities: what to estimate.
-        discrete_target: whether Y is discrete; None goes by its type.
+        discrete_target: whether Y is discrete; None goes by its type and values.
         noise_std: standard deviations of measurement noise for I(X; T + sigma Z).
     """
 
@@ -67,9 +68,19 @@ class Measurer:
         self._x: _Kept | None = None
         self._y: _Kept | None = None
         self._refuted = False  # whether a layer's usable information lay above I(X;Y)
+        self._kinds: dict[str, Kind] = {}
 
-    def prepare(self, collected: Collected) -> tuple[str, ...]:
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """What "inputs" and "targets" of the first full sweep were taken for; it stands for all epochs of a run."""
+        return dict(self._kinds)
+
+    def prepare(self, collected: Collected, *, is_first_batch: bool = False) -> tuple[str, ...]:
         """Take X and Y from a sweep.
+
+        Args:
+            collected: what was seen.
+            is_first_batch: a run begins, and this is too little to decide on what is classes and what is numbers.
 
         Returns:
             Names of all that can be measured with them.
@@ -83,11 +94,21 @@ class Measurer:
                 "self-supervised training, or say where the targets are with batch_fn."
             )
         before = self._x, self._y
-        if collected.inputs is not None and has_metric(collected.inputs):
-            self._x = _keep(self._x, collected.inputs, "inputs", None)
+        if is_first_batch:
+            self._kinds.clear()
+        x_kind, y_kind = self._kinds.get("inputs"), self._kinds.get("targets")
+        if collected.inputs is not None and has_metric(collected):
+            self._x = _keep(self._x, collected.inputs, "inputs", x_kind)
         else:
             self._x = None
-        self._y = None if collected.targets is None else _keep(self._y, collected.targets, "y", self._discrete_target)
+        if collected.targets is None:
+            self._y = None
+        else:
+            self._y = _keep(self._y, collected.targets, "targets", y_kind or self._discrete_target)
+        if not is_first_batch:
+            for name, kept in (("inputs", self._x), ("targets", self._y)):
+                if kept is not None and kept.error is None:
+                    self._kinds.setdefault(name, kept.variable.kind)
         x, y = self._x, self._y
         self._refuted = self._refuted and x is before[0] and y is before[1]
         self._router.use(
@@ -235,9 +256,15 @@ def noisy_layers(first: Collected, second: Collected) -> frozenset[str]:
     )
 
 
-def has_metric(inputs: NDArray[Any]) -> bool:
-    """Whether distances between inputs mean anything: not for several integers a sample, as with token ids."""
-    return inputs.dtype.kind in "fb" or inputs.shape[1] == 1
+def has_metric(collected: Collected) -> bool:
+    """Whether X can be measured: not token ids or texts, which have no distances, unless (nearly) all can be counted.
+
+    Integers that the model looks up in an embedding are names; others, such as the columns of a table, are numbers.
+    """
+    if collected.inputs is None:
+        return False
+    are_names = collected.inputs_are_ids or collected.inputs.dtype.kind not in "biuf"
+    return not are_names or is_enumerable(collected.inputs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -245,23 +272,20 @@ class _Kept:
     """X or Y as it was collected, and the variable that holds its tables."""
 
     collected: NDArray[Any]
-    values: NDArray[Any]
     variable: Variable
     error: Exception | None
 
 
-def _keep(kept: _Kept | None, collected: NDArray[Any], name: str, discrete: bool | None) -> _Kept:
-    """The variable of last time if the values are the same, else a new one."""
-    if kept is not None and _same(kept.collected, collected):
+def _keep(kept: _Kept | None, collected: NDArray[Any], name: str, discrete: Kind | bool | None) -> _Kept:
+    """The variable of last time if the values are the same and read the same way, else a new one."""
+    if kept is not None and _same(kept.collected, collected) and discrete in (None, kept.variable.kind):
         return kept
-    if discrete is None:
-        discrete = collected.dtype.kind in "biuUSO" and (name == "y" or collected.shape[1] == 1)
-    values = collected
-    if discrete:  # one class a distinct row: covers one-hot and several labels a sample
-        values = group_rows(collected).inverse
-    elif collected.dtype.kind not in "fiub":
-        raise CollectionError(f"{name}: expected numbers for a continuous variable, got {collected.dtype}.")
-    return _Kept(collected, values, Variable(values, discrete=discrete, name=name), _unusable(collected, name))
+    error = _unusable(collected, name)
+    values = np.zeros(len(collected)) if error is not None else collected
+    try:
+        return _Kept(collected, Variable(values, discrete=discrete, name=name), error)
+    except (TypeError, ValueError) as refused:  # neither numbers nor labels: the same at every epoch
+        raise CollectionError(str(refused)) from refused
 
 
 def _same(a: NDArray[Any], b: NDArray[Any]) -> bool:

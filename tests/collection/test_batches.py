@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import UserDict
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from mi_callback.collection import CollectionError
-from mi_callback.collection.batches import call_model, first_tensor, rows_of, split_batch
+from mi_callback.collection.batches import Split, call_model, first_tensor, rows_of, split_batch
 
 X, Y = torch.zeros(4, 3), torch.ones(4)
 
@@ -41,7 +43,7 @@ def test_without_targets(batch):
 
 @pytest.mark.parametrize("batch", [(X, Y, Y), {"a": X, "b": Y}, "text", {"x": X, "image": X, "y": Y}, ({"x": 3}, Y)])
 def test_a_batch_that_is_not_understood_says_what_it_is(batch):
-    with pytest.raises(CollectionError, match=r"got .*batch_fn"):
+    with pytest.raises(CollectionError, match=r"^batch.*(batch_fn.*got |got .*batch_fn)"):
         split_batch(batch, None)
 
 
@@ -71,12 +73,98 @@ class One(nn.Module):
         return "one", batch
 
 
+def called(model, inputs):
+    return call_model(model, Split(inputs, inputs, None, 4))
+
+
 def test_inputs_are_passed_as_forward_takes_them():
-    assert call_model(Two(), X) == ("two", X, None)
-    assert call_model(Two(), (X, Y)) == ("two", X, Y)
-    assert call_model(Two(), {"b": Y, "a": X}) == ("two", X, Y)
-    assert call_model(One(), (X, Y)) == ("one", (X, Y))
-    assert call_model(One(), {"a": X}) == ("one", {"a": X})
+    assert called(Two(), X) == ("two", X, None)
+    assert called(Two(), (X, Y)) == ("two", X, Y)
+    assert called(Two(), {"b": Y, "a": X}) == ("two", X, Y)
+    assert called(One(), (X, Y)) == ("one", (X, Y))
+    assert called(One(), {"a": X}) == ("one", {"a": X})
+
+
+M, LABELS = torch.full((4, 3), 2.0), torch.full((4,), 3.0)
+
+
+class Masked(nn.Module):
+    def forward(self, x, mask=None, labels=None):
+        return x, mask, labels
+
+
+class Renamed(nn.Module):
+    def forward(self, mask, picture):
+        return picture, mask, None
+
+
+class HuggingFace(nn.Module):
+    def forward(self, input_ids=None, attention_mask=None, labels=None):
+        return input_ids, attention_mask, labels
+
+
+class Wrapper(nn.Module):
+    def forward(self, *args, **kwargs):
+        return HuggingFace()(*args, **kwargs)
+
+
+class Further(nn.Module):
+    def forward(self, x, **kwargs):
+        return x, kwargs.get("mask"), kwargs.get("labels")
+
+
+class ByName(nn.Module):
+    def forward(self, **kwargs):
+        return Masked()(**kwargs)
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "mask"),
+    [
+        (Masked, "x", "mask"),
+        (Masked, "image", "mask"),
+        (Renamed, "image", "mask"),
+        (HuggingFace, "input_ids", "attention_mask"),
+        (Wrapper, "input_ids", "attention_mask"),
+        (Further, "features", "mask"),
+        (ByName, "x", "mask"),
+    ],
+)
+@pytest.mark.parametrize("batch_type", [dict, UserDict])
+def test_a_dict_batch_reaches_forward_whole_but_for_the_target(model, inputs, mask, batch_type):
+    """Evidence: forward hands back what it got. ``UserDict`` is what the batches of tokenizers are made of."""
+    model = model()
+    split = split_batch(batch_type({inputs: X, mask: M, "labels": LABELS}), None, model)
+    got = call_model(model, split)
+    assert (got[0] is X, got[1] is M, got[2]) == (True, True, None)
+    assert split.targets is LABELS
+    assert split.measured[0] is X, "X is all that the model gets: with the mask"
+    assert split.measured[1] is M
+    assert split.left_out == ()
+
+
+def test_keys_that_forward_does_not_take_are_named():
+    split = split_batch({"x": X, "y": Y, "id": [1, 2, 3, 4], "mask": M}, None, Masked())
+    assert split.left_out == ("id",)
+    assert split.keywords.keys() == {"mask"}
+    split = split_batch({"x": X, "y": Y, "mask": M}, None, One())
+    assert split.left_out == ("mask",)
+    assert call_model(One(), split)[1] is X
+
+
+def test_ids_beside_their_mask_stay_integers():
+    ids, mask = torch.arange(8).reshape(4, 2), torch.ones(4, 2, dtype=torch.bool)
+    assert rows_of((ids, mask), 4).dtype == torch.int64
+    assert rows_of((ids, mask.float()), 4).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(["a", None, "b", None], "got None for 2 of 4"), ([object()] * 4, "got .*object"), ("text", "got str")],
+)
+def test_rows_that_are_neither_numbers_nor_labels_are_named(value, message):
+    with pytest.raises(CollectionError, match=message):
+        rows_of(value, 4)
 
 
 def test_the_tensor_that_an_output_stands_for():

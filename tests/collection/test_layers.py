@@ -29,6 +29,8 @@ def labels(model, layers):
     [
         (None, ["encoder.1", "encoder.3", "output"]),
         (["head"], ["head", "output"]),
+        ("head", ["head", "output"]),
+        ("encoder.[13]", ["encoder.1", "encoder.3", "output"]),
         (["encoder.*"], ["encoder.0", "encoder.1", "encoder.2", "encoder.3", "output"]),
         (["head", "encoder.[13]"], ["encoder.1", "encoder.3", "head", "output"]),
         (["output"], ["output"]),
@@ -42,6 +44,44 @@ def test_selects_in_the_models_order_with_the_output_last(layers, expected):
     assert labels(Model(), layers) == expected
 
 
+class Parts(nn.Module):
+    """A module of the given submodules."""
+
+    def __init__(self, **parts):
+        super().__init__()
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+
+class Residual(nn.Module):
+    def __init__(self, *, act=False):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1)
+        if act:
+            self.act = nn.ReLU()
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ({"fc1": nn.Linear(2, 2), "drop": nn.Dropout(), "norm": nn.LayerNorm(2), "fc2": nn.Linear(2, 1)}, "fc1 fc2"),
+        ({"inner": Parts(fc=nn.Linear(2, 2)), "attention": nn.MultiheadAttention(4, 2)}, "inner.fc attention"),
+        ({"gru": nn.GRU(2, 2), "head": nn.Linear(2, 1)}, "gru"),
+        (
+            {"encoder": nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2), 2, enable_nested_tensor=False)},
+            "encoder.layers.0 encoder.layers.1",
+        ),
+        ({"stem": nn.Conv2d(1, 1, 1), "stage": nn.Sequential(Residual(), Residual())}, "stage.0 stage.1"),
+        ({"stage": nn.Sequential(Residual(act=True), Residual(act=True))}, "stage.0.act stage.1.act"),
+        ({"blocks": nn.ModuleList([Residual()]), "pool": nn.Sequential(nn.Linear(1, 1), nn.Tanh())}, "blocks.0 pool.1"),
+        ({"lstm": nn.LSTM(2, 2), "head": nn.Sequential(nn.Linear(2, 2), nn.ReLU())}, "lstm head.1"),
+        ({"fc": nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)), "loss": nn.MSELoss()}, "fc"),
+    ],
+)
+def test_models_without_activation_modules_fall_back_to_their_blocks(parts, expected):
+    assert labels(Parts(**parts), None) == [*expected.split(), "output"]
+
+
 def test_an_unknown_name_lists_what_there_is_and_what_was_meant():
     with pytest.raises(CollectionError, match=r"no module 'heat'.*Did you mean 'head'.*encoder\.0.*'output'"):
         select_layers(Model(), ["heat"])
@@ -49,7 +89,7 @@ def test_an_unknown_name_lists_what_there_is_and_what_was_meant():
         select_layers(Model(), ["decoder.*"])
 
 
-@pytest.mark.parametrize("layers", ["encoder.0", 3, [1], {"head": ""}])
+@pytest.mark.parametrize("layers", [3, [1], {"head": ""}])
 def test_other_types_are_refused(layers):
     with pytest.raises(TypeError, match="layers"):
         select_layers(Model(), layers)

@@ -153,7 +153,7 @@ def test_a_layer_without_one_row_a_sample_fails_by_itself(tmp_path):
     [
         (torch.zeros(9, 2, dtype=torch.bfloat16), np.float32),
         (torch.zeros(9, 2, dtype=torch.float64), np.float64),
-        (torch.zeros(9, 2, dtype=torch.uint8), np.float32),
+        (torch.zeros(9, 2, dtype=torch.uint8), np.uint8),
         (torch.zeros(9, dtype=torch.int32), np.int64),
         (torch.zeros(9, dtype=torch.bool), np.bool_),
     ],
@@ -178,7 +178,9 @@ def test_string_targets(tmp_path):
 
 def test_a_forward_that_takes_something_else_is_explained(tmp_path):
     data = DataLoader(TensorDataset(torch.randn(9, 2), torch.zeros(9, 1)), batch_size=4)
-    with pytest.raises(CollectionError, match=r"Plain.forward could not be called with .*'z': Tensor.*batch_fn"):
+    with pytest.raises(
+        CollectionError, match=r"^batch: .*batch_fn.*Plain.forward could not be called with .*'z': Tensor"
+    ):
         collect(tmp_path, Plain(), data, options={"batch_fn": lambda batch: ({"z": batch[0]}, batch[1])})
 
 

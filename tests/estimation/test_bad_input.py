@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from scipy import sparse
 
 from mi_callback import mutual_information
 from mi_callback.estimation import Flag
@@ -79,3 +81,63 @@ def test_single_members_are_left_out_and_flagged():
     assert result.raw == pytest.approx(
         mutual_information(X[kept], labels[kept], space="scores", n_permutations=0).raw, abs=1e-9
     )
+
+
+LABELS = ["b" if v > 0.5 else "a" for v in Y]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (X, [None, *LABELS[1:]], r"y: .*got None in 1 of 50 samples \(first in sample 0\)"),
+        (X, [float("nan"), *LABELS[1:]], r"y: .*got nan in 1 of 50"),
+        (X, np.ma.array(Y, mask=Y > 1), r"y: .*samples masked.*Remove"),
+        (X, np.datetime64("NaT") + np.arange(50), r"y: .*NaT in 50 of 50"),
+        (LABELS, Y, r"x: expected real numbers, got strings such as [ab].*swap"),
+        (X + 1j, Y, r"x: .*complex128.*real and imaginary"),
+        (X, Y + 1j, r"y: .*complex128.*real and imaginary"),
+        (X, [object()] * 50, r"y: expected numbers or strings, got objects of type object"),
+        (X, ["a", 1] * 25, r"y: .*objects of type int, str"),
+        ([[1.0, 2.0], [3.0]] * 25, Y, r"x: .*list that makes none.*same number of values"),
+        ({"x": X}, Y, r"x: .*shape \(\) from dict"),
+        (sparse.csr_array(X), Y, r"x: expected a dense array, got csr_array. Use x.toarray"),
+        (torch.tensor(X).to_sparse(), Y, r"x: expected a dense tensor, got torch.sparse_coo. Use x.to_dense"),
+    ],
+)
+def test_what_is_neither_numbers_nor_labels_is_named(x, y, message):
+    with pytest.raises((TypeError, ValueError), match=rf"(?s)^{message}"):
+        mutual_information(x, y)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        (torch.tensor(X, requires_grad=True), torch.tensor(Y, requires_grad=True)),
+        (X.astype(object), list(Y)),
+        (np.ma.array(X), Y),
+        (X, np.datetime64("2020-01-01", "ns") + (1e9 * Y).astype("timedelta64[ns]")),
+    ],
+)
+def test_the_same_numbers_in_other_clothes_give_the_same(x, y):
+    """Evidence: an identity, to the last bit but for times, which are whole nanoseconds."""
+    expected = mutual_information(X, Y, n_permutations=2).raw
+    assert mutual_information(x, y, n_permutations=2).raw == pytest.approx(expected, abs=1e-9)
+
+
+def test_half_precisions_are_what_they_are_as_floats():
+    x = torch.tensor(X, dtype=torch.bfloat16, requires_grad=True)
+    expected = mutual_information(x.detach().float().numpy(), Y, n_permutations=0).raw
+    assert mutual_information(x, Y, n_permutations=0).raw == expected
+
+
+def test_data_frames_give_numbers_and_labels():
+    """Evidence: an identity with the same values in arrays."""
+    pandas = pytest.importorskip("pandas")
+    expected = mutual_information(X, Y, n_permutations=0).raw
+    assert mutual_information(pandas.DataFrame(X), pandas.Series(Y), n_permutations=0).raw == expected
+    expected = mutual_information(X, LABELS, n_permutations=0).raw
+    for labels in (pandas.Series(LABELS), pandas.Categorical(LABELS), np.array(LABELS, dtype=object)):
+        estimate = mutual_information(X, labels, n_permutations=0)
+        assert (estimate.estimator, estimate.raw) == ("ross", expected)
+    with pytest.raises(ValueError, match=r"y: .*got <NA> in 1 of 50"):
+        mutual_information(X, pandas.Series([None, *LABELS[1:]], dtype="string"))

@@ -1,0 +1,198 @@
+"""What batches hold and what X and Y are taken for, through the real callback as a newcomer would run it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from scipy.special import comb
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from mi_callback import MutualInformationMonitor
+from mi_callback.collection.samples import Share, subset
+from tests.ground_truth import information_of_rounded
+from tests.models import QUIET, Net, loader, trainer
+
+pytestmark = [pytest.mark.filterwarnings(rule) for rule in QUIET]
+
+
+def run(path, model, data, **options):
+    """Rows of one epoch by layer and quantity."""
+    monitor = MutualInformationMonitor(**({"n_permutations": 0, "quantities": ("target",)} | options))
+    lightning.seed_everything(3, verbose=False)
+    trainer(path, monitor).fit(model, data)
+    return {(row["layer"], row["quantity"]): row for row in monitor.history.to_rows()}
+
+
+class Idle(Net):
+    """Trains on nothing, so that what is measured has a known value."""
+
+    def training_step(self, batch, batch_idx):
+        return sum(p.sum() for p in self.parameters()) * 0
+
+    def forward(self, x):
+        return self.net(x.float())
+
+
+class Dicts(Dataset):
+    """One dict a sample."""
+
+    def __init__(self, **columns):
+        self.columns = columns
+
+    def __len__(self):
+        return len(self.columns["y"])
+
+    def __getitem__(self, i):
+        return {name: column[i] for name, column in self.columns.items()}
+
+
+class Masked(Idle):
+    """Adds up the inputs that are not masked."""
+
+    def __init__(self):
+        super().__init__(nn.Identity())
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x, mask=None):
+        return self.net((x if mask is None else x * mask).sum(dim=1, keepdim=True))
+
+
+def information_of_masked_sum(d: int, noise: float) -> float:
+    """I(S; S + noise E) in bits, S the sum of those of d standard Gaussians that a fair mask lets through."""
+    y = np.linspace(-25, 25, 200_001)
+    variance = np.arange(d + 1) + noise**2
+    p = (comb(d, np.arange(d + 1)) / 2**d / np.sqrt(2 * np.pi * variance)) @ np.exp(-(y**2) / 2 / variance[:, None])
+    h = -(p * np.log(np.maximum(p, 1e-300))).sum() * (y[1] - y[0])
+    return float((h - 0.5 * np.log(2 * np.pi * np.e * noise**2)) / np.log(2))
+
+
+def test_a_mask_in_a_dict_batch_reaches_the_model(tmp_path):
+    """Evidence: quadrature of the mixture of Gaussians. Without the mask less than half of it is read."""
+    generator = torch.Generator().manual_seed(41)
+    x = torch.randn(1000, 6, generator=generator)
+    mask = torch.rand(1000, 6, generator=generator) < 0.5
+    y = (x * mask).sum(dim=1) + 0.6 * torch.randn(1000, generator=generator)
+    truth = information_of_masked_sum(6, 0.6)
+    rows = run(tmp_path, Masked(), DataLoader(Dicts(x=x, mask=mask, y=y), batch_size=100))
+    assert rows["output", "target"]["mi"] == pytest.approx(truth, abs=0.15)
+    with pytest.warns(UserWarning, match="'weight' of the batch are left out.*batch_fn") as caught:
+        rows = run(tmp_path, Masked(), DataLoader(Dicts(x=x, weight=mask, y=y), batch_size=100))
+    assert sum("left out" in str(warning.message) for warning in caught) == 1
+    assert rows["output", "target"]["mi"] < truth / 2
+
+
+def ages(n, *, seed=43, least=None):
+    """Inputs (n, 4) and an age that one direction of them tells in part."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, 4))
+    y = np.floor(12 * (x.sum(axis=1) / 2 + 0.4 * rng.standard_normal(n))).astype(int) + 40
+    return torch.tensor(x, dtype=torch.float32), torch.tensor(y if least is None else y - y.min() + least)
+
+
+def test_an_integer_target_with_many_values_is_a_number(tmp_path, caplog):
+    """Evidence: quadrature; half of it would be lost to classes, and a ridge reads next to all of it."""
+    data = DataLoader(TensorDataset(*ages(600)), batch_size=100)
+    with caplog.at_level(logging.INFO, "lightning.pytorch"):
+        rows = run(tmp_path, Idle(nn.Sequential(nn.Linear(4, 4), nn.Identity())), data, layers="net.0")
+    truth = information_of_rounded(12, 0.4)
+    assert rows["net.0", "target"]["mi"] == pytest.approx(truth, abs=0.25)
+    assert rows["net.0", "usable"]["mi"] > truth - 0.3
+    told = [r.getMessage() for r in caplog.records if "takes the targets as numbers" in r.getMessage()]
+    assert len(told) == 1
+    assert "discrete_target=True" in told[0]
+    rows = run(tmp_path, Idle(nn.Linear(4, 4)), data, layers="net", discrete_target=True)
+    assert rows["net", "target"]["estimator"] == "ross"
+
+
+def test_integers_that_might_be_classes_are_warned_of_once(tmp_path):
+    x, _ = ages(300)
+    y = torch.randint(0, 40, (300,), generator=torch.Generator().manual_seed(7))
+    y[:60] = 3
+    with pytest.warns(UserWarning, match=r"takes the targets as numbers.*discrete_target=True") as caught:
+        run(tmp_path, Idle(nn.Linear(4, 4)), DataLoader(TensorDataset(x, y), batch_size=50), space="scores")
+    assert sum("takes the targets" in str(warning.message) for warning in caught) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.int64])
+def test_labels_are_classes_whatever_their_type(tmp_path, dtype):
+    y = torch.arange(120) % 2
+    x = torch.randn(120, 4, generator=torch.Generator().manual_seed(1)) + y[:, None]
+    data = DataLoader(TensorDataset(x, y.to(dtype)), batch_size=50)
+    rows = run(tmp_path, Idle(nn.Linear(4, 4)), data, space="scores")
+    assert rows["output", "target"]["estimator"] == "ross"
+    assert rows["output", "usable"]["estimator"] == "logistic"
+
+
+class First(nn.Module):
+    """The first four inputs, through a layer that can be trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return torch.tanh(self.scale * x[:, :4])
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, torch.float32, torch.bool])
+def test_inputs_that_are_all_listed_are_counted(tmp_path, dtype):
+    """Evidence: exact. A one-to-one map of four fair bits holds H(T) = 4 bits of the eight of X."""
+    x = torch.tensor(list(itertools.product([0, 1], repeat=8)), dtype=dtype)
+    data = DataLoader(TensorDataset(x, x.sum(dim=1) % 2), batch_size=50)
+    rows = run(tmp_path, Idle(First()), data, quantities=("target", "input"))
+    assert rows["output", "input"]["estimator"] == "counting"
+    assert rows["output", "input"]["mi"] == pytest.approx(4, abs=1e-12)
+
+
+def test_the_integer_columns_of_a_table_are_numbers(tmp_path, caplog):
+    """Evidence: they are measured as the same values in floats are."""
+    rng = np.random.default_rng(11)
+    x = torch.tensor(np.column_stack([rng.integers(18, 90, 200), rng.integers(0, 2000, 200)]))
+    measured = {}
+    for dtype in (torch.int64, torch.float64):
+        data = DataLoader(TensorDataset(x.to(dtype), x[:, :1].float()), batch_size=50)
+        with caplog.at_level(logging.INFO, "lightning.pytorch"):
+            rows = run(tmp_path, Idle(nn.Linear(2, 2)), data, quantities=("target", "input"), space="scores")
+        measured[dtype] = rows["output", "input"]["mi"]
+    assert measured[torch.int64] == measured[torch.float64]
+    assert sum("takes the inputs as numbers" in r.getMessage() for r in caplog.records) == 1
+
+
+class Recurrent(Net):
+    def __init__(self):
+        super().__init__(nn.GRU(2, 5, batch_first=True))
+        self.head = nn.Linear(5, 1)
+
+    def forward(self, x):
+        return self.head(self.net(x[:, None])[0][:, -1])
+
+
+class Functional(Net):
+    def __init__(self):
+        super().__init__(nn.Linear(2, 5))
+        self.head = nn.Linear(5, 1)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.net(x)))
+
+
+@pytest.mark.parametrize(("model", "layers"), [(Recurrent, ["net", "output"]), (Functional, ["net", "head", "output"])])
+def test_models_without_activation_modules_are_measured_at_their_layers(tmp_path, caplog, model, layers):
+    with caplog.at_level(logging.INFO, "lightning.pytorch"):
+        rows = run(tmp_path, model(), loader(), space="scores")
+    assert list(dict.fromkeys(layer for layer, _ in rows)) == layers
+    told = [r.getMessage() for r in caplog.records if "is measured at" in r.getMessage()]
+    assert len(told) == 1
+    assert f"{', '.join(layers)}. layers=" in told[0]
+
+
+def test_the_subset_is_not_drawn_from_the_users_own_stream():
+    """Data that somebody made or sorted by ``default_rng(seed)`` must not meet the same numbers again."""
+    chosen = subset(np.arange(100), Share(30, 0, 0, 1))
+    assert not np.array_equal(chosen, np.sort(np.random.default_rng(0).choice(100, 30, replace=False)))
