@@ -2,145 +2,311 @@
 
 Written here rather than taken from scikit-learn, because they run once a layer and epoch: products over all samples
 are made once and shared by folds and penalties, which no general-purpose estimator can do.
+
+Both are penalised on the features as they come, by the squared length of their weights. (Features whitened first give
+directions of noise the say of all others: with as many units as samples nothing is left to read.) The penalty of a
+fold is the one that read the *other* folds best, so that its own samples have no say; an infinite one, the decoder
+that looks at nothing, stands among the candidates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
-from scipy.optimize import minimize
+from scipy.linalg import cho_solve, cholesky
 
-__all__ = ["logistic_probabilities", "ridge_folds"]
+__all__ = ["RidgeFold", "logistic_probabilities", "ridge_folds", "spanned"]
 
-_LEAST_VARIANCE = 1e-9
-_RIDGE_PENALTIES = np.logspace(-6, 4, 21)
-_LOGISTIC_PENALTIES = (0.3, 0.03, 0.003, 0.0003)  # per sample, on whitened features; from strong to weak, warm-started
+_LEAST_VARIANCE = 1e-9  # of residuals, next to targets of variance one: keeps q finite where the prediction is perfect
+_PENALTIES = tuple(10.0**-i for i in range(-2, 7))  # a sample, from strong to weak
+_PATIENCE = 2  # decades in a row that read worse than the best, by so many nats a sample, before the search ends
+_WORSE = 0.05
+_LEAST_PROBABILITY = 1e-6  # of a class: one sample gone wrong does not choose the penalty
 _LOGISTIC_SAMPLES = 20_000  # more cost in proportion, and change the third digit
 _ITERATIONS = 30
+_TOLERANCE = 1e-4  # nats that another step of conjugate gradients would gain
+_SCORES = 8_000_000  # scores held at a time: so many folds are fitted side by side
 
 
-def ridge_folds(
-    f: NDArray[np.float64], y: NDArray[np.float64], folds: NDArray[np.intp]
-) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
-    """Ridge regressions, each fitted without one fold; the penalty by generalised cross-validation.
+def spanned(f: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Features of the same inner products, shape (n, min(n, d)): coordinates in the space that the samples span.
 
-    Golub, Heath & Wahba 1979, doi:10.1080/00401706.1979.10489751, read off one eigendecomposition. Products over
-    samples are made once: those of a training part are the total less those of the fold.
+    A penalty on the squared length of the weights, and so the decoder, is the same in both.
+    """
+    return f if f.shape[1] <= len(f) else np.ascontiguousarray(np.linalg.qr(f.T, mode="r").T)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RidgeFold:
+    """A ridge regression fitted without one fold.
+
+    Attributes:
+        fold: the fold left out.
+        predicted: predictions for all samples, shape (n, e).
+        residual_covariance: covariance of held-out residuals, taken from the other folds, shape (e, e).
+        is_constant: whether the decoder that looks at nothing read the other folds best.
+        influence: what each sample of the fold adds to the mean log q(y|t) through the other folds' decoders, times n.
+    """
+
+    fold: int
+    predicted: NDArray[np.float64]
+    residual_covariance: NDArray[np.float64]
+    is_constant: bool
+    influence: NDArray[np.float64]
+
+
+def ridge_folds(f: NDArray[np.float64], y: NDArray[np.float64], folds: NDArray[np.intp]) -> Iterator[RidgeFold]:
+    """Ridge regressions, each fitted without one fold, with the penalty that read the other folds best.
+
+    Products over samples are made once: those of a training part are the total less those of the fold.
 
     Args:
         f: shape (n, d), features.
-        y: shape (n, e).
+        y: shape (n, e), of unit variance.
         folds: shape (n,), the fold of each sample.
-
-    Yields:
-        The fold left out; predictions for all samples, shape (n, e); and the covariance of the residuals to expect on
-        samples not fitted on, shape (e, e).
     """
+    f = spanned(f)
+    n, d, n_folds = len(f), f.shape[1], int(folds.max()) + 1
     both = np.concatenate([f, y], axis=1)
-    n_folds = int(folds.max()) + 1
     parts = [both[folds == fold] for fold in range(n_folds)]
     products, sums = [part.T @ part for part in parts], [part.sum(axis=0) for part in parts]
-    for fold in range(n_folds):
-        n = len(f) - len(parts[fold])
-        mean = (sum(sums) - sums[fold]) / n
-        moments = (sum(products) - products[fold]) / n - np.outer(mean, mean)
-        coefficients, covariance = _ridge(moments, f.shape[1], n)
-        yield fold, (f - mean[: f.shape[1]]) @ coefficients + mean[f.shape[1] :], covariance
+    total, total_sum = sum(products), sum(sums)
+    counts = np.bincount(folds)
+    means = np.stack([(total_sum - part_sum) / (n - count) for part_sum, count in zip(sums, counts, strict=True)])
+    moments = [
+        (total - part) / (n - count) - np.outer(mean, mean)
+        for part, mean, count in zip(products, means, counts, strict=True)
+    ]
+    coefficients, covariances = [], []
+    choice = _Choice(n_folds)
+    for penalty in (np.inf, *_PENALTIES):
+        fits = np.stack([_ridge_solve(moment[:d, :d], moment[:d, d:], penalty) for moment in moments])
+        residuals = [
+            (part - mean)[:, d:] - (part - mean)[:, :d] @ fit
+            for part, mean, fit in zip(parts, means, fits, strict=True)
+        ]
+        squares = np.stack([residual.T @ residual for residual in residuals])
+        covariance = (squares.sum(axis=0) - squares) / (n - counts)[:, None, None]
+        spectra, axes = np.linalg.eigh(covariance)
+        spectra = np.maximum(spectra, _LEAST_VARIANCE)
+        coefficients.append(fits)
+        covariances.append((axes * spectra[:, None, :]) @ axes.transpose(0, 2, 1))
+        if choice.add(-0.5 * np.log(spectra).sum(axis=1)):
+            break
+    penalty = _PENALTIES[int(np.median(choice.best)) - 1] if np.median(choice.best) >= 1 else np.inf
+    mean = total_sum / n
+    predictions = [
+        (f - means[fold, :d]) @ coefficients[best][fold] + means[fold, d:] for fold, best in enumerate(choice.best)
+    ]
+    # In training what is left of a sample bounds its pull on the coefficients; held out, it shows what they lack.
+    trained, scaled = np.empty_like(y), np.empty_like(y)
+    for fold, best in enumerate(choice.best):
+        held = folds == fold
+        trained[held] = (y - predictions[(fold + 1) % n_folds])[held]
+        scaled[held] = np.linalg.solve(covariances[best][fold], (y - predictions[fold])[held].T).T
+    centred = f - mean[:d]
+    gain = _ridge_solve(total[:d, :d] / n - np.outer(mean[:d], mean[:d]), centred.T @ scaled / n, penalty)
+    influence = ((centred @ gain) * trained).sum(axis=1)
+    for fold, best in enumerate(choice.best):
+        yield RidgeFold(fold, predictions[fold], covariances[best][fold], bool(best == 0), influence[folds == fold])
 
 
-def _ridge(moments: NDArray[np.float64], d: int, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coefficients (d, e) and residual covariance (e, e), from the joint covariance of features and targets."""
-    cross, total = moments[:d, d:], moments[d:, d:]
-    values, vectors = eigh(moments[:d, :d]) if d else (np.zeros(0), np.zeros((0, 0)))
-    values = np.maximum(values, 0)
-    projected = vectors.T @ cross
-    best, score, freedom = _RIDGE_PENALTIES[-1], np.inf, 1.0
-    for penalty in _RIDGE_PENALTIES:
-        shrunk = values / (values + penalty)
-        left = 1 - (1 + shrunk.sum()) / n
-        if left < 0.5:  # near 0 the score lies
-            continue
-        explained = ((2 - shrunk)[:, None] * projected**2 / (values + penalty)[:, None]).sum()
-        if (np.trace(total) - explained) / left**2 < score:
-            best, score, freedom = penalty, (np.trace(total) - explained) / left**2, left
-    weights = projected / (values + best)[:, None]
-    shrunk = values / (values + best)
-    fitted = (projected * ((2 - shrunk) / (values + best))[:, None]).T @ projected
-    # Squared: what generalised cross-validation expects of samples not fitted on. The floor keeps q finite where the
-    # prediction is perfect; y is standardised.
-    covariance = (total - fitted) / freedom**2
-    covariance = (covariance + covariance.T) / 2
-    spectrum, axes = np.linalg.eigh(covariance)
-    return vectors @ weights, np.asarray((axes * np.maximum(spectrum, _LEAST_VARIANCE)) @ axes.T)
+def _ridge_solve(gram: NDArray[np.float64], cross: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
+    """(gram + penalty)^-1 cross, shape (d, e)."""
+    if np.isinf(penalty):
+        return np.zeros_like(cross)
+    penalised = gram.copy()
+    penalised[np.diag_indices(len(gram))] += penalty
+    factor = cholesky(penalised, lower=True, overwrite_a=True, check_finite=False)
+    return np.asarray(cho_solve((factor, True), cross, check_finite=False))
+
+
+class _Choice:
+    """Each fold's choice among decoders, tried from the constant one to the least penalised, by the other folds.
+
+    Attributes:
+        best: shape (n_folds,), the number of the decoder chosen.
+    """
+
+    def __init__(self, n_folds: int) -> None:
+        self.best = np.zeros(n_folds, dtype=np.intp)
+        self._most = np.full(n_folds, -np.inf)
+        self._n_worse = np.zeros(n_folds, dtype=np.intp)
+        self._n_tried = 0
+
+    def add(self, readings: NDArray[np.float64]) -> bool:
+        """Whether no fold wants to see a further decoder.
+
+        Args:
+            readings: shape (n_folds,), mean log q(y|t) over all folds but one, in nats.
+        """
+        # A fold that has ended its search stays out of it, or its own samples would have a say through the others'.
+        searches = self._n_worse < _PATIENCE
+        is_better = searches & (readings > self._most)
+        self._n_worse = np.where(searches, (self._n_worse + 1) * (readings < self._most - _WORSE), self._n_worse)
+        self.best = np.where(is_better, self._n_tried, self.best)
+        self._most = np.where(is_better, readings, self._most)
+        self._n_tried += 1
+        return bool((self._n_worse >= _PATIENCE).all())
 
 
 def logistic_probabilities(
     f: NDArray[np.float64], labels: NDArray[np.intp], folds: NDArray[np.intp]
-) -> NDArray[np.float64]:
-    """Held-out probability of each sample's own class under a multinomial logistic regression, shape (n,).
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+    """Held-out probabilities under multinomial logistic regressions, each fitted without one fold.
 
-    Features are whitened, which turns the problem round enough for L-BFGS to finish in a few steps. Each fold takes
-    the penalty that read the other folds best, so that its own samples have no say.
+    Penalties are tried from strong to weak, each fit starting from the one before, until the other folds are read
+    worse and worse.
 
     Args:
         f: shape (n, d), features.
         labels: shape (n,), classes 0 to K - 1.
         folds: shape (n,), the fold of each sample.
+
+    Returns:
+        The probability of each sample's own class, shape (n,); whether each fold is read by the decoder that looks at
+        nothing, shape (n_folds,); and what each sample adds to the mean log probability through the decoders of other
+        folds, times n, shape (n,).
     """
+    f = spanned(f)
     n, n_classes, n_folds = len(labels), int(labels.max()) + 1, int(folds.max()) + 1
+    features = np.concatenate([f, np.ones((n, 1))], axis=1).astype(np.float32)
     prior = np.bincount(labels, minlength=n_classes) / n
-    own = np.empty((1 + len(_LOGISTIC_PENALTIES), n))
-    own[0] = np.log(prior)[labels]  # an infinite penalty: the decoder that looks at nothing
-    white = _whitened(f)
-    for fold in range(n_folds):
-        train = folds != fold
-        fit_on = np.flatnonzero(train)
-        fit_on = fit_on[:: -(-len(fit_on) // _LOGISTIC_SAMPLES)]
-        features, held = white[fit_on], white[~train]
-        one_hot = np.zeros((len(fit_on), n_classes), dtype=np.float32)
-        one_hot[np.arange(len(fit_on)), labels[fit_on]] = 1
-        weights = np.zeros((white.shape[1], n_classes))
-        weights[-1] = np.log(prior)
-        for i, penalty in enumerate(_LOGISTIC_PENALTIES):
-            weights = _fit_logistic(features, one_hot, penalty, weights)
-            log_p = _log_softmax(held @ weights.astype(np.float32))
-            own[1 + i, ~train] = log_p[np.arange(len(held)), labels[~train]]
-    fold_sums = np.stack([np.bincount(folds, weights=row, minlength=n_folds) for row in own])
-    best = (fold_sums.sum(axis=1, keepdims=True) - fold_sums).argmax(axis=0)
-    return np.asarray(np.exp(own[best[folds], np.arange(n)]))
+    rows = np.arange(0, n, max(1, round(n * (1 - 1 / n_folds) / _LOGISTIC_SAMPLES)))
+    problem = _Logistic(features[rows], labels[rows], n_classes)
+    weights = np.zeros((n_classes, n_folds, features.shape[1]), dtype=np.float32)
+    weights[:, :, -1] = np.log(prior)[:, None]
+    at_once = max(1, _SCORES // (len(rows) * n_classes))
+    groups = [np.arange(i, min(i + at_once, n_folds)) for i in range(0, n_folds, at_once)]
+    choice = _Choice(n_folds)
+    log_p, tried = [], []
+    for penalty in (np.inf, *_PENALTIES):
+        own = np.log(prior)[labels]
+        if np.isfinite(penalty):
+            for group in groups:
+                weights[:, group] = problem.minimise(weights[:, group], folds[rows] != group[:, None], penalty)
+            for fold in range(n_folds):
+                held = np.flatnonzero(folds == fold)
+                p = _softmax(weights[:, fold] @ features[held].T)[0]
+                own[held] = np.log(p[labels[held], np.arange(len(held))] + _LEAST_PROBABILITY)
+        log_p.append(own)
+        tried.append(weights.copy())
+        sums = np.bincount(folds, weights=own, minlength=n_folds)
+        if choice.add((sums.sum() - sums) / (n - np.bincount(folds, minlength=n_folds))):
+            break
+    typical = int(np.median(choice.best))
+    influence = np.zeros(n)
+    if typical > 0:
+        # In training what is left of a sample bounds its pull on the weights, which on separable classes is slight.
+        left, trained = np.empty((2, n_classes, n), dtype=np.float32)
+        for fold, best in enumerate(choice.best):
+            held = np.flatnonzero(folds == fold)
+            left[:, held] = -_softmax(tried[best][:, fold] @ features[held].T)[0]
+            other = (fold + 1) % n_folds
+            trained[:, held] = -_softmax(tried[choice.best[other]][:, other] @ features[held].T)[0]
+        variance = float(np.mean(-left * (1 + left)))
+        left[labels, np.arange(n)] += 1
+        trained[labels, np.arange(n)] += 1
+        factor = problem.curvature(max(variance, 1e-3), _PENALTIES[typical - 1])
+        gain = cho_solve((factor, True), (left @ features / n).T, check_finite=False).T
+        influence = ((gain @ features.T) * trained).sum(axis=0)
+    return np.exp(np.stack(log_p)[choice.best[folds], np.arange(n)]), choice.best == 0, influence
 
 
-def _whitened(f: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Uncorrelated features of unit variance, but for directions of next to none, and a column of ones."""
-    values, vectors = eigh(f.T @ f / len(f)) if f.shape[1] else (np.zeros(0), np.zeros((0, 0)))
-    turned = f @ (vectors / np.sqrt(np.maximum(values, 0) + 1e-3))
-    return np.concatenate([turned, np.ones((len(f), 1))], axis=1).astype(np.float32)
+def _softmax(scores: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Probabilities over the first axis, that of the classes, and the log of what they were divided by."""
+    top = scores.max(axis=0)
+    p = np.exp(scores - top)
+    total = p.sum(axis=0)
+    p /= total
+    return p, top + np.log(total)
 
 
-def _log_softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    scores = scores - scores.max(axis=1, keepdims=True)
-    return np.asarray(scores - np.log(np.exp(scores).sum(axis=1, keepdims=True)))
+class _Logistic:
+    """Penalised cross entropies of several training parts of the same samples, minimised side by side.
 
+    Nonlinear conjugate gradients (Polak & Ribiere), preconditioned by the curvature that the classes' mean variance
+    would give. Scores are linear in a step, so the step's length costs no product with the features.
+    """
 
-def _fit_logistic(
-    features: NDArray[np.float32], one_hot: NDArray[np.float32], penalty: float, start: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Minimise the penalised cross entropy per sample by L-BFGS; shape (d + 1, K), the last row the intercept."""
-    n = len(features)
-    is_slope = np.ones((len(start), 1))
-    is_slope[-1] = 0
+    def __init__(self, features: NDArray[np.float32], labels: NDArray[np.intp], n_classes: int) -> None:
+        self.features, self.labels = features, labels
+        self.gram = (features.T @ features).astype(np.float64) / len(features)
+        self.one_hot = np.zeros((n_classes, 1, len(features)), dtype=np.float32)
+        self.one_hot[labels, 0, np.arange(len(features))] = 1
 
-    def loss_and_gradient(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        w = flat.reshape(start.shape)
-        log_p = _log_softmax(features @ w.astype(np.float32))
-        slope = features.T @ (np.exp(log_p) - one_hot) / n + penalty * is_slope * w
-        loss = -float(np.vdot(log_p, one_hot)) / n + 0.5 * penalty * float((is_slope * w * w).sum())
-        return loss, slope.ravel()
+    def minimise(self, w: NDArray[np.float32], is_train: NDArray[np.bool_], penalty: float) -> NDArray[np.float32]:
+        """Weights of shape (K, F, d + 1), the last one the intercept, from a start of that shape.
 
-    found = minimize(
-        loss_and_gradient, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS, "ftol": 1e-5}
-    )
-    return np.asarray(found.x.reshape(start.shape))
+        Args:
+            w: where to start.
+            is_train: shape (F, n), which samples each fit is made on.
+            penalty: on half the squared length of the slopes, against the cross entropy per sample.
+        """
+        shares = (is_train / is_train.sum(axis=1, keepdims=True)).astype(np.float32)
+        penalties = np.full(w.shape[2], penalty, dtype=np.float32)
+        penalties[-1] = 0
+        scores = self._scores(w)
+        loss, p = self._loss(scores, shares, w, penalties)
+        factor = self.curvature(float(np.mean(p * (1 - p))), penalty)
+        direction = gradient = steepest = np.zeros_like(w)
+        slope_before = np.ones(w.shape[1])
+        for _ in range(_ITERATIONS):
+            new = self._products((p - self.one_hot) * shares) + penalties * w
+            new_steepest = cho_solve((factor, True), new.reshape(-1, w.shape[2]).T, check_finite=False).T
+            new_steepest = np.ascontiguousarray(new_steepest).reshape(w.shape)
+            slope = np.einsum("kfd,kfd->f", new, new_steepest)
+            turn = np.maximum(0, (slope - np.einsum("kfd,kfd->f", gradient, new_steepest)) / slope_before)
+            gradient, steepest, slope_before = new, new_steepest, np.maximum(slope, 1e-30)
+            direction = turn[:, None].astype(np.float32) * direction - steepest
+            descent = np.einsum("kfd,kfd->f", gradient, direction)
+            change = self._scores(direction)
+            weighted = p * change
+            mean = weighted.sum(axis=0)
+            weighted *= change
+            curvature = np.einsum("fn,fn->f", shares, weighted.sum(axis=0) - mean**2)
+            curvature = curvature + np.einsum("kfd,kfd,d->f", direction, direction, penalties)
+            step = np.where(descent < 0, -descent / np.maximum(curvature, 1e-30), 0).astype(np.float32)
+            for _halving in range(20):
+                moved = w + step[:, None] * direction
+                new_scores = scores + step[:, None] * change
+                new_loss, p = self._loss(new_scores, shares, moved, penalties)
+                overshot = new_loss > loss + 1e-6
+                if not overshot.any():
+                    break
+                step = np.where(overshot, step / 2, step)
+            gain = loss - new_loss
+            w, scores, loss = moved, new_scores, new_loss
+            if (gain < _TOLERANCE).all():
+                break
+        return w
+
+    def curvature(self, variance: float, penalty: float) -> NDArray[np.float32]:
+        """Cholesky factor of the curvature if every class had this variance."""
+        curvature = variance * self.gram
+        curvature[np.diag_indices(len(curvature))] += 1e-6 * variance
+        curvature[np.diag_indices(len(curvature) - 1)] += penalty
+        factor = cholesky(curvature, lower=True, overwrite_a=True, check_finite=False)
+        return np.asarray(factor, dtype=np.float32)
+
+    def _scores(self, w: NDArray[np.float32]) -> NDArray[np.float32]:
+        return (w.reshape(-1, w.shape[2]) @ self.features.T).reshape(*w.shape[:2], -1)
+
+    def _products(self, residuals: NDArray[np.float32]) -> NDArray[np.float32]:
+        return (residuals.reshape(-1, residuals.shape[2]) @ self.features).reshape(*residuals.shape[:2], -1)
+
+    def _loss(
+        self,
+        scores: NDArray[np.float32],
+        shares: NDArray[np.float32],
+        w: NDArray[np.float32],
+        penalties: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Penalised cross entropy of each fit, shape (F,), in nats a sample, and probabilities (K, F, n)."""
+        p, log_total = _softmax(scores)
+        own = np.take_along_axis(scores, self.labels[None, None, :], axis=0)[0]
+        loss = np.einsum("fn,fn->f", shares, log_total - own, dtype=np.float64)
+        return loss + 0.5 * np.einsum("kfd,kfd,d->f", w, w, penalties), p

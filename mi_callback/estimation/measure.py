@@ -107,14 +107,18 @@ class Estimator:
             few = np.array([math.nan])
             return self.without_null(few, x.n_samples, name, "held-out", reason="fewer than ten samples")
         target = y.labels.codes if y.discrete else y.values
+        usable = usable_information(x.values, target, discrete=y.discrete, seed=self.seed)
         record = self.without_null(
-            usable_information(x.values, target, discrete=y.discrete, seed=self.seed),
+            usable.local,
             x.n_samples,
             name,
             "held-out",
             reason="lower bound on I(T;Y) that a linear decoder attains on samples it was not fitted on",
         )
-        return with_flags(record, Flag.CONSTANT) if x.is_constant or y.is_constant else record
+        record = dataclasses.replace(record, stderr=usable.stderr * per_nat(self.unit))
+        if x.is_constant or y.is_constant:
+            return with_flags(record, Flag.CONSTANT)
+        return with_flags(record, Flag.CONSTANT_DECODER) if usable.constant_decoder else record
 
     def compare_spaces(self, x: Variable, y: Variable, estimate: MutualInformation) -> tuple[Flag, ...]:
         """Hold normal scores against plain standardising, where they are what an estimate by ``auto`` rests on."""

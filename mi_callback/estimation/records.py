@@ -69,6 +69,10 @@ class Flag(enum.Enum):
         "dependent, and the value is meaningless, as distances do not show this dependence. Rely on usable "
         "information, or try another space, such as space='raw' or space='supervised'."
     )
+    CONSTANT_DECODER = (
+        "No linear decoder read held-out samples better than one that looks at nothing, so usable information is 0. "
+        "Too few samples give that too: before reading it as information lost, see whether more samples raise it."
+    )
     DETERMINISTIC = (
         "A deterministic layer of a continuous input has infinite I(X;T); the reading shows the resolution of the "
         "samples, not compression. Set noise_std to measure I(X; T + sigma Z)."
@@ -86,7 +90,14 @@ class Flag(enum.Enum):
     @property
     def is_doubt(self) -> bool:
         """Whether it casts doubt on the value; figures draw such points hollow. The others are remarks."""
-        return self not in (Flag.CONSTANT, Flag.SINGLETONS, Flag.FEW_PER_CLASS, Flag.DEAD_UNITS, Flag.WITHIN_NULL)
+        return self not in (
+            Flag.CONSTANT,
+            Flag.SINGLETONS,
+            Flag.FEW_PER_CLASS,
+            Flag.DEAD_UNITS,
+            Flag.WITHIN_NULL,
+            Flag.CONSTANT_DECODER,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

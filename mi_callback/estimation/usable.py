@@ -17,6 +17,8 @@ h(Y) - 1/2 log(2 pi e MSE) is the same bound with the Gaussian q and less: it la
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,23 +26,34 @@ from numpy.typing import ArrayLike, NDArray
 
 from mi_callback.estimation.decoders import logistic_probabilities, ridge_folds
 
-__all__ = ["usable_information"]
+__all__ = ["UsableInformation", "usable_information"]
 
 _MARGINAL_SAMPLES = 2_048  # predictions that a marginal q(y) is averaged over: a bound of log 2048 = 11 bits
 _CLIP = 6.0  # standardised activations are cut off here, lest one outlier dominate a linear reader
-_MAX_FEATURES = 512  # a wider layer is read through its leading directions: a function of T, so still a bound
-_WIDE_FEATURES = 256
 _MAX_TARGETS = 16  # a target of more dimensions is read through its leading principal components
 _GUARD = 0.01  # share of the marginal mixed into q(y|t): a wild prediction costs at most log 100, all others .015 bits
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class UsableInformation:
+    """What a held-out linear decoder gets out of T about Y.
+
+    Attributes:
+        local: values per sample in nats, shape (n,). Their mean is the estimate, signed: a decoder that has learnt
+            nothing comes out around zero on either side.
+        stderr: standard error of the mean in nats.
+        constant_decoder: whether the decoder that looks at nothing was chosen for most of the folds.
+    """
+
+    local: NDArray[np.float64]
+    stderr: float
+    constant_decoder: bool
+
+
 def usable_information(
     activations: ArrayLike, target: ArrayLike, *, discrete: bool, n_folds: int = 5, seed: int = 0
-) -> NDArray[np.float64]:
-    """Local values of the information a held-out linear decoder gets out of T about Y, in nats.
-
-    Their mean is the estimate, signed: a decoder that has learnt nothing comes out around zero on either side. Their
-    standard deviation over sqrt(n) is its standard error.
+) -> UsableInformation:
+    """Information that a held-out linear decoder gets out of T about Y, in nats.
 
     Args:
         activations: shape (n,) or (n, d), the layer T.
@@ -48,9 +61,6 @@ def usable_information(
         discrete: whether Y is a class.
         n_folds: number of parts the samples are cut into; each is read by a decoder fitted on the others.
         seed: seeds the cut into folds.
-
-    Returns:
-        Shape (n,).
 
     Raises:
         ValueError: if there are fewer than two samples a fold, or lengths differ.
@@ -65,16 +75,23 @@ def usable_information(
             "Gather more samples."
         )
     if (t == t[:1]).all() or (y == y[:1]).all():
-        return np.zeros(len(t))  # a constant holds nothing, and there is nothing to know of one
+        # A constant holds nothing, and there is nothing to know of one.
+        return UsableInformation(local=np.zeros(len(t)), stderr=0.0, constant_decoder=True)
     rng = np.random.default_rng((seed, 0x5AB))
     if discrete:
         labels = np.unique(y[:, 0], return_inverse=True)[1].reshape(-1)
-        return _from_classes(_features(t), labels, n_folds, rng)
-    return _from_values(_features(t), y.astype(np.float64), n_folds, rng)
+        local, is_constant, influence = _from_classes(_features(t), labels, n_folds, rng)
+    else:
+        local, is_constant, influence = _from_values(_features(t), y.astype(np.float64), n_folds, rng)
+    return UsableInformation(
+        local=local,
+        stderr=math.hypot(local.std(), influence.std()) / math.sqrt(len(local)),
+        constant_decoder=bool(is_constant.mean() > 0.5),
+    )
 
 
 def _features(t: NDArray[Any]) -> NDArray[np.float64]:
-    """Units brought to zero mean and unit spread, cut off at six; of a wide layer its leading directions.
+    """Units brought to zero mean and unit spread, cut off at six.
 
     Fitted to all samples, but without any look at Y: as much a part of the layer as of its reader.
     """
@@ -82,11 +99,6 @@ def _features(t: NDArray[Any]) -> NDArray[np.float64]:
     mean, spread = t.mean(axis=0, dtype=np.float64), t.std(axis=0, dtype=np.float64)
     varies = spread > 1e-7 * np.abs(t).max(axis=0)
     f = np.clip((t[:, varies] - mean[varies].astype(t.dtype)) / spread[varies].astype(t.dtype), -_CLIP, _CLIP)
-    if f.shape[1] > _MAX_FEATURES:
-        # One step of subspace iteration from random directions (Halko et al. 2011, doi:10.1137/090771806).
-        start = np.random.default_rng(0).standard_normal((f.shape[1], _WIDE_FEATURES)).astype(f.dtype)
-        f = f @ np.linalg.qr(f.T @ (f @ start))[0]
-        f /= f.std(axis=0) + np.finfo(f.dtype).tiny
     return np.asarray(f, dtype=np.float64)
 
 
@@ -95,23 +107,32 @@ def _folds(n: int, n_folds: int, rng: np.random.Generator) -> NDArray[np.intp]:
     return rng.permutation(np.arange(n) % n_folds)
 
 
+def _stratified(labels: NDArray[np.intp], n_folds: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Shape (n,), folds that share out each class evenly, so that a rare class is known to each decoder."""
+    n = len(labels)
+    order = np.lexsort((rng.random(n), labels))
+    folds = np.empty(n, dtype=np.intp)
+    folds[order] = np.arange(n) % n_folds
+    return folds
+
+
 def _from_classes(
     f: NDArray[np.float64], labels: NDArray[np.intp], n_folds: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
     """H(Y) minus the held-out cross entropy, sample by sample, in nats.
 
     The plug-in H(Y) falls short of the true one by (K - 1) / 2n, on the safe side.
     """
     n = len(labels)
     frequency = np.bincount(labels) / n
-    own = logistic_probabilities(f, labels, _folds(n, n_folds, rng))
+    own, is_constant, influence = logistic_probabilities(f, labels, _stratified(labels, n_folds, rng))
     prior = frequency[labels]
-    return np.asarray(np.log((1 - _GUARD) * own / prior + _GUARD))
+    return np.log((1 - _GUARD) * own / prior + _GUARD), is_constant, influence
 
 
 def _from_values(
     f: NDArray[np.float64], y: NDArray[np.float64], n_folds: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
     """Local log q(y|t) / q(y) in nats, q a Gaussian around the prediction of a cross-fitted ridge."""
     spread = y.std(axis=0)
     y = (y[:, spread > 0] - y[:, spread > 0].mean(axis=0)) / spread[spread > 0]
@@ -119,17 +140,19 @@ def _from_values(
     if y.shape[1] > _MAX_TARGETS:  # a function of Y: the bound stays one, and the residuals' covariance estimable
         y = y @ np.linalg.svd(y, full_matrices=False)[2][:_MAX_TARGETS].T
     folds = _folds(n, n_folds, rng)
-    local = np.empty(n)
+    local, influence = np.empty(n), np.empty(n)
     others = rng.permutation(n)[:_MARGINAL_SAMPLES]
     listed = np.zeros(n, dtype=bool)
     listed[others] = True
-    for fold, predicted, residual_covariance in ridge_folds(f, y, folds):
-        held = np.flatnonzero(folds == fold)
-        whiten = np.linalg.inv(np.linalg.cholesky(residual_covariance)).T
-        p, z = predicted @ whiten, y[held] @ whiten
+    is_constant = np.zeros(n_folds, dtype=bool)
+    for fit in ridge_folds(f, y, folds):
+        held = np.flatnonzero(folds == fit.fold)
+        is_constant[fit.fold], influence[held] = fit.is_constant, fit.influence
+        whiten = np.linalg.inv(np.linalg.cholesky(fit.residual_covariance)).T
+        p, z = fit.predicted @ whiten, y[held] @ whiten
         own = -0.5 * ((z - p[held]) ** 2).sum(axis=1)
         local[held] = own - _log_mean_density(z, own, p[others], listed[held])
-    return np.asarray(np.log((1 - _GUARD) * np.exp(local) + _GUARD))
+    return np.log((1 - _GUARD) * np.exp(local) + _GUARD), is_constant, influence
 
 
 def _log_mean_density(

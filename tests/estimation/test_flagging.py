@@ -201,4 +201,5 @@ def test_every_flag_says_what_to_do():
         Flag.FEW_PER_CLASS,
         Flag.DEAD_UNITS,
         Flag.WITHIN_NULL,
+        Flag.CONSTANT_DECODER,
     }

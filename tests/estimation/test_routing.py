@@ -224,3 +224,13 @@ def test_spaces_are_compared_where_scaling_matters():
     tails = made._space_flags(Variable(np.exp(3 * noisy), name="tails"), Variable(x, name="x"), plain)
     assert tails == (Flag.SPACES_DISAGREE,)
     assert made._space_flags(Variable(noisy, name="even"), Variable(x, name="x"), plain) == ()
+
+
+def test_usable_information_says_when_the_constant_decoder_won():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((300, 3)), rng.integers(0, 3, 300)
+    made = router(x, y, discrete=True)
+    flags = [made.usable(Variable(rng.standard_normal((300, 3))), Variable(y, discrete=True)).flags for _ in range(8)]
+    assert (Flag.CONSTANT_DECODER,) in flags
+    assert not Flag.CONSTANT_DECODER.is_doubt
+    assert made.usable(Variable(np.eye(3)[y] + x), Variable(y, discrete=True)).flags == ()

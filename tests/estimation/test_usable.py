@@ -15,8 +15,8 @@ BITS = 1 / math.log(2)
 
 
 def measure(t, y, *, discrete=False, seed=0):
-    local = usable_information(t, y, discrete=discrete, seed=seed) * BITS
-    return local.mean(), local.std() / math.sqrt(len(local))
+    usable = usable_information(t, y, discrete=discrete, seed=seed)
+    return usable.local.mean() * BITS, usable.stderr * BITS
 
 
 def test_linear_gaussian_is_attained():
