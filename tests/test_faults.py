@@ -45,6 +45,27 @@ ERRORS = {
 }
 
 
+def test_a_ceiling_that_cannot_be_measured_costs_no_other_value(tmp_path):
+    """X is one column of distinct integers, a class each: I(X;Y) and I(X;T) fail, I(T;Y) and the decoder do not."""
+    x = torch.arange(60)[:, None]
+    y = x.float() / 60 + 0.1 * torch.randn(60, 1, generator=torch.Generator().manual_seed(0))
+
+    class Looked(Net):
+        def forward(self, x):
+            return super().forward(x.float() / 60)
+
+    callback = MutualInformationMonitor(n_permutations=2, space="scores", batch_fn=lambda b: (b[0], b[1], b[0]))
+    run = trainer(tmp_path, callback)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run.fit(Looked(d=1), DataLoader(TensorDataset(x, y), batch_size=16))
+    values = {(r["layer"], r["quantity"]): r["mi"] for r in callback.history.to_rows()}
+    assert values["output", "target"] > 0.5
+    assert np.isfinite(values["output", "usable"])
+    assert set(callback.history.ceilings) == {"log n", "psi(n) - psi(k)"}
+    assert any("estimating the limits" in str(w.message) for w in caught)
+
+
 class Noted(Net):
     def on_after_batch_transfer(self, batch, dataloader_idx):
         return batch

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import digamma
 
 from mi_callback.estimation.entropy import entropy
-from mi_callback.estimation.records import Flag, MutualInformation, Unit
+from mi_callback.estimation.records import Ceiling, Flag, MutualInformation, Unit
 
 __all__ = ["Ceilings", "ceilings", "ksg_limit", "per_nat"]
 
@@ -48,16 +48,24 @@ class Ceilings:
     estimator_limit: float
     unit: Unit
 
-    def of_target(self) -> tuple[float, float]:
-        """The lowest limit on I(T;Y) and its standard error; infinity if there is none.
+    def of_target(self) -> Ceiling:
+        """The lowest limit on I(T;Y); infinity if there is none.
 
         H(Y) is known better than I(X;Y), so it counts where the two are within two standard errors.
         """
         information = math.inf if math.isnan(self.information) else self.information
         stderr = 0.0 if math.isnan(self.information_stderr) else self.information_stderr
         if not math.isnan(self.target_entropy) and self.target_entropy <= information + 2 * stderr:
-            return self.target_entropy, 0.0
-        return information, stderr
+            return Ceiling(self.target_entropy)
+        return Ceiling(information, stderr)
+
+    def is_refuted_by(self, usable: MutualInformation) -> bool:
+        """Whether a lower bound on some I(T;Y) lies above I(X;Y), which then was read too low."""
+        return Ceiling(self.information, self.information_stderr).is_refuted_by(usable.mi, usable.stderr)
+
+    def without_information(self) -> Ceilings:
+        """The limits but for I(X;Y)."""
+        return replace(self, information=math.nan, information_stderr=math.nan)
 
     def named(self) -> dict[str, tuple[float, float]]:
         """Finite limits by the name under which figures draw them, each with its standard error (NaN if exact)."""

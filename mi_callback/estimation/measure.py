@@ -10,16 +10,18 @@ from typing import Literal, cast, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mi_callback.estimation.ceilings import per_nat
 from mi_callback.estimation.checks import check_choice, check_count, check_enough_samples, check_same_length
 from mi_callback.estimation.dimension import intrinsic_dimension
 from mi_callback.estimation.estimators import read_table
-from mi_callback.estimation.flagging import flags_from_record, with_flags
+from mi_callback.estimation.flagging import judged, spaces_disagree, with_flags
 from mi_callback.estimation.neighbors import Metric, NeighborTable
 from mi_callback.estimation.permutation import Permutations, p_value
 from mi_callback.estimation.records import Flag, MutualInformation, Unit
 from mi_callback.estimation.spaces.competition import read_in_best_space
 from mi_callback.estimation.subsampling import drop_singletons, subsample
 from mi_callback.estimation.targets import LabelTarget, Target
+from mi_callback.estimation.usable import usable_information
 from mi_callback.estimation.variable import PlainSpace, Variable
 
 __all__ = ["Estimator", "Space", "mutual_information"]
@@ -27,6 +29,10 @@ __all__ = ["Estimator", "Space", "mutual_information"]
 Space = Literal["auto", "raw", "standard", "scores", "supervised"]
 
 _DUPLICATES = 0.01  # share of repeated samples that is worth a flag
+_CHECKED_SAMPLES = 2_000  # an estimate is checked on so many samples at the most, to cost little
+_CHECKED_ENTRIES = 2**15  # and a decoder is fitted on so many samples times columns
+_FEWEST_CHECKED = 256  # samples; a decoder of fewer, where there are more, attains too little to check anything
+_FEWEST_DECODED = 10  # samples: two a fold
 
 
 class Estimator:
@@ -74,22 +80,107 @@ class Estimator:
         Raises:
             ValueError: different numbers of samples, or fewer than k + 2, single members of classes included.
         """
-        return dataclasses.replace(self._estimate(x, y), reason=f"{y.name} as {y.kind}")
-
-    def _estimate(self, x: Variable, y: Variable) -> MutualInformation:
         check_same_length(x.name, x.n_samples, y.name, y.n_samples)
         check_enough_samples(x.n_samples, self.k)
-        flags = set()
-        if y.discrete:
-            kept = drop_singletons(y.labels)
-            if kept is not None:
-                flags.add(Flag.SINGLETONS)
-                if len(kept) == 0:
-                    raise ValueError(
-                        f"{y.name}: expected classes with several members, got a class of its own for each of "
-                        f"{y.n_samples} samples. Use discrete=False if the values are numbers."
-                    )
-                x, y = x.subset(kept), y.subset(kept)
+        samples, classes = x.values, y.labels.codes if y.discrete else None
+        taken_for = f"{y.name} as {y.kind}"
+        x, y, flags = _without_singletons(x, y)
+        estimate = dataclasses.replace(self._estimate(x, y, flags), reason=taken_for)
+        return judged(estimate, x=samples, labels=classes)
+
+    def check(self, x: Variable, y: Variable, estimate: MutualInformation) -> MutualInformation:
+        """Hold an estimate of I(x; y) against what a decoder attains, and against distances in another space.
+
+        The decoder is given as many samples as cost little beside the estimate: on fewer it only attains less. It is
+        left out for wide x.
+        """
+        bound, most = None, min(_CHECKED_SAMPLES, _CHECKED_ENTRIES // x.values.shape[1])
+        if most >= min(x.n_samples, _FEWEST_CHECKED):
+            part = np.arange(x.n_samples)[:: -(-x.n_samples // most)]
+            bound = self.usable(x.subset(part), y.subset(part))
+        return judged(estimate, *self.compare_spaces(x, y, estimate), bound=bound)
+
+    def usable(self, x: Variable, y: Variable) -> MutualInformation:
+        """What a held-out linear decoder gets out of x about y, in ``unit``; NaN for fewer than ten samples."""
+        name = "logistic" if y.discrete else "ridge"
+        if x.n_samples < _FEWEST_DECODED:
+            few = np.array([math.nan])
+            return self.without_null(few, x.n_samples, name, "held-out", reason="fewer than ten samples")
+        target = y.labels.codes if y.discrete else y.values
+        usable = usable_information(x.values, target, discrete=y.discrete, seed=self.seed)
+        record = self.without_null(
+            usable.local,
+            x.n_samples,
+            name,
+            "held-out",
+            reason="lower bound on I(T;Y) that a linear decoder attains on samples it was not fitted on",
+        )
+        record = dataclasses.replace(record, stderr=usable.stderr * per_nat(self.unit))
+        if x.is_constant or y.is_constant:
+            return with_flags(record, Flag.CONSTANT)
+        return with_flags(record, Flag.CONSTANT_DECODER) if usable.constant_decoder else record
+
+    def compare_spaces(self, x: Variable, y: Variable, estimate: MutualInformation) -> tuple[Flag, ...]:
+        """Hold normal scores against plain standardising, where they are what an estimate by ``auto`` rests on."""
+        if self.space != "auto" or estimate.space != "scores":
+            return ()
+        x, y, _ = _without_singletons(x, y)
+        every = -(-x.n_samples // _CHECKED_SAMPLES)
+        if every > 1:
+            rows = np.arange(x.n_samples)[::every]
+            x, y, _ = _without_singletons(x.subset(rows), y.subset(rows))
+        spaces: tuple[PlainSpace, ...] = ("scores", "standard")
+        scores, standard = (
+            float(
+                read_table(
+                    x.table(space, self.metric, self.k), y.target(space, self.metric, self.k), self.k
+                ).local.mean()
+            )
+            for space in spaces
+        )
+        stderr = estimate.stderr / per_nat(self.unit) * math.sqrt(every)  # the variance falls like 1 / n
+        return spaces_disagree(scores, standard, stderr)
+
+    def without_null(
+        self,
+        local: NDArray[np.float64],
+        n_samples: int,
+        estimator: str,
+        space: str,
+        *,
+        reason: str,
+        noise_std: float | None = None,
+    ) -> MutualInformation:
+        """A record in ``unit`` from local values in nats, of an estimate that needs no null."""
+        unit = per_nat(self.unit)
+        value = float(local.mean()) * unit
+        return MutualInformation(
+            mi=value,
+            raw=value,
+            null=np.empty(0),
+            null_mean=0.0,
+            null_std=math.nan,
+            p_value=None,
+            stderr=float(local.std()) / math.sqrt(len(local)) * unit,
+            unit=self.unit,
+            k=self.k,
+            n_samples=n_samples,
+            estimator=estimator,
+            space=space,
+            intrinsic_dim=math.nan,
+            reason=reason,
+            noise_std=noise_std,
+        )
+
+    def failed(self, n_samples: int) -> MutualInformation:
+        """The record of an estimate that failed: NaN, so that curves show the gap."""
+        p_value = math.nan if self.n_permutations else None
+        nothing = np.array([math.nan])
+        return dataclasses.replace(
+            self.without_null(nothing, n_samples, "none", "none", reason=""), null_mean=math.nan, p_value=p_value
+        )
+
+    def _estimate(self, x: Variable, y: Variable, flags: set[Flag]) -> MutualInformation:
         name = "ross" if y.discrete else "ksg"
         n = x.n_samples
         if x.is_constant or y.is_constant:
@@ -154,9 +245,9 @@ class Estimator:
         n_completed: int,
     ) -> MutualInformation:
         """From nats to a record in the unit asked for."""
-        unit = 1 / math.log(2) if self.unit == "bits" else 1.0
+        unit = per_nat(self.unit)
         mean = float(null.mean()) if null.size else 0.0
-        record = MutualInformation(
+        return MutualInformation(
             mi=(raw - mean) * unit,
             raw=raw * unit,
             null=null * unit,
@@ -174,7 +265,6 @@ class Estimator:
             n_completed=n_completed,
             half=half * unit,
         )
-        return with_flags(record, *flags_from_record(record))
 
     def _nothing(self, n_samples: int, estimator: str, flags: set[Flag]) -> MutualInformation:
         """The record of a side that does not vary."""
@@ -190,6 +280,19 @@ class Estimator:
             flags | {Flag.CONSTANT},
             0,
         )
+
+
+def _without_singletons(x: Variable, y: Variable) -> tuple[Variable, Variable, set[Flag]]:
+    """Both sides without the samples whose class has no other member, and a flag if there were any."""
+    kept = drop_singletons(y.labels) if y.discrete else None
+    if kept is None:
+        return x, y, set()
+    if len(kept) == 0:
+        raise ValueError(
+            f"{y.name}: expected classes with several members, got a class of its own for each of "
+            f"{y.n_samples} samples. Use discrete=False if the values are numbers."
+        )
+    return x.subset(kept), y.subset(kept), {Flag.SINGLETONS}
 
 
 def _share_of_repeats(table: NeighborTable, target: Target) -> float:
@@ -261,4 +364,4 @@ def mutual_information(
     a, b = Variable(x, discrete=False, name="x"), Variable(y, discrete=discrete, name="y")
     if b.kind.is_guess:
         warnings.warn(f"y is taken as {b.kind}. If they are classes, pass discrete=True.", stacklevel=2)
-    return estimator.estimate(a, b)
+    return estimator.check(a, b, estimator.estimate(a, b))

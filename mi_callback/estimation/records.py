@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Flag", "MutualInformation", "Unit"]
+__all__ = ["Ceiling", "Flag", "MutualInformation", "Unit"]
 
 Unit = Literal["bits", "nats"]
+
+_SIGNIFICANT = 2.0  # standard errors, where one comparison is made
+_NEGLIGIBLE = 0.01  # of a ceiling
 
 
 class Flag(enum.Enum):
@@ -29,8 +32,9 @@ class Flag(enum.Enum):
         "Use more samples, or measure I(X;T) with a larger noise_std."
     )
     ABOVE_CEILING = (
-        "The estimate lies above I(X;Y) or H(Y) by more than two standard errors, which the truth cannot. Suspect "
-        "repeated samples, targets that leak into the inputs, or an unsuitable space."
+        "The estimate lies above I(X;Y) or H(Y) by more than two standard errors and 1 %, which the truth cannot: one "
+        "of the two is off. Most often it is I(X;Y), read too low off inputs of many dimensions: use more samples. If "
+        "it is the layer, look for repeated samples, then for targets that leak into the inputs."
     )
     BELOW_USABLE = (
         "The estimate lies below what a simple held-out decoder gets out of the same samples, so it is too low. Rely "
@@ -53,12 +57,17 @@ class Flag(enum.Enum):
         "classes or gather more samples."
     )
     DEAD_UNITS = (
-        "At least a tenth of the layer's units do not vary over the samples. They are harmless to the estimate, but "
-        "check initialisation, learning rate and activation function."
+        "At least a tenth of the columns, a layer's units, do not vary over the samples. They are harmless to the "
+        "estimate, but check initialisation, learning rate and activation function."
     )
     WITHIN_NULL = (
         "The estimate is not told apart from independence (p > .05 under permuted samples). Do not read a trend into "
         "it."
+    )
+    BELOW_NULL = (
+        "The estimate lies further below those of permuted samples than chance can put it: the two sides are surely "
+        "dependent, and the value is meaningless, as distances do not show this dependence. Rely on usable "
+        "information, or try another space, such as space='raw' or space='supervised'."
     )
     CONSTANT_DECODER = (
         "No linear decoder read held-out samples better than one that looks at nothing, so usable information is 0. "
@@ -118,6 +127,9 @@ class MutualInformation:
             from ``raw`` says how much the estimate still moves with n.
         bounds: lower and upper bound on the true value, in ``unit``, where the estimator has them; else None.
         reason: why this estimator was chosen, and what the value means with it; empty where there was no choice.
+        noise_std: standard deviation of the measurement noise of I(X; T + sigma Z); None without noise.
+        reduction: what was done to a wide layer before its space, which can only lower the information; None if
+            nothing was.
     """
 
     mi: float
@@ -138,6 +150,8 @@ class MutualInformation:
     half: float = math.nan
     bounds: tuple[float, float] | None = None
     reason: str = ""
+    noise_std: float | None = None
+    reduction: str | None = None
 
     def __repr__(self) -> str:
         """What a reader wants to see first; the null and the rest are attributes."""
@@ -147,3 +161,42 @@ class MutualInformation:
             f"MutualInformation({self.mi:.3f} \N{PLUS-MINUS SIGN} {self.stderr:.3f} {self.unit}{p_value}, "
             f"n_samples={self.n_samples}, estimator={self.estimator!r}, space={self.space!r}{flags})"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """An upper limit of what can be true, or of what the estimator can read.
+
+    Attributes:
+        value: the limit, in the unit of the estimates.
+        stderr: its standard error; NaN if it is exact or unknown.
+        quantities: quantities that it bounds; empty for all.
+    """
+
+    value: float
+    stderr: float = math.nan
+    quantities: tuple[str, ...] = ()
+
+    def is_below(self, value: ArrayLike, stderr: ArrayLike = math.nan) -> NDArray[np.bool_]:
+        """Whether values lie above the limit beyond error: by two standard errors of both, and by 1 % of it.
+
+        The 1 %: at separable classes both are H(Y), known to .001 bits, and the null's mean alone moves a reading by
+        more than that.
+
+        Args:
+            value: shape (...), estimates.
+            stderr: shape (...), their standard errors; NaN counts as 0.
+
+        Returns:
+            Shape (...).
+        """
+        error = np.hypot(np.nan_to_num(stderr), np.nan_to_num(self.stderr))
+        margin = np.maximum(_SIGNIFICANT * error, _NEGLIGIBLE * abs(self.value))
+        return np.asarray(np.asarray(value) > self.value + margin)
+
+    def is_refuted_by(self, value: float, stderr: float) -> bool:
+        """Whether a lower bound on what it limits lies above it: an estimate of a limit can be too low.
+
+        A limit without a standard error is not an estimate, and stands.
+        """
+        return math.isfinite(self.stderr) and bool(self.is_below(value, stderr))

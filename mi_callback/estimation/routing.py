@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,19 +17,10 @@ from numpy.typing import NDArray
 from mi_callback.estimation.ceilings import Ceilings, ceilings, per_nat
 from mi_callback.estimation.entropy import entropy, group_rows, is_enumerable, plugin_information
 from mi_callback.estimation.evidence import Witness
-from mi_callback.estimation.flagging import (
-    flags_from_bound,
-    flags_from_ceilings,
-    flags_from_mixture,
-    flags_from_record,
-    flags_from_samples,
-    spaces_disagree,
-    with_flags,
-)
+from mi_callback.estimation.flagging import flags_from_mixture, flags_from_samples, judged, with_flags
 from mi_callback.estimation.measure import Estimator
 from mi_callback.estimation.mixture import mixture_information
 from mi_callback.estimation.records import Flag, MutualInformation
-from mi_callback.estimation.usable import usable_information
 from mi_callback.estimation.variable import Variable
 
 __all__ = ["Reading", "Router", "quantity_names"]
@@ -39,11 +31,15 @@ _SPACES_EVERY = 10  # measurements between comparisons of spaces
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reading:
-    """One estimate under the name it is logged by, with what it has for witnesses on compression."""
+    """One estimate under the name it is logged by, with what it has for witnesses on compression.
+
+    An estimate that failed is NaN and comes with its error.
+    """
 
     quantity: str
     estimate: MutualInformation
     witnesses: tuple[Witness, ...] = ()
+    error: Exception | None = None
 
 
 def quantity_names(quantity: str, noise_std: tuple[float, ...]) -> tuple[str, ...]:
@@ -79,6 +75,7 @@ class Router:
         self._x_to_pair: Variable | None = None
         self._x_dimension = math.nan
         self._ceilings: Ceilings | None = None
+        self.ceiling_error: Exception | None = None
         self._checks: dict[str, tuple[int, tuple[Flag, ...]]] = {}
 
     def use(self, x: Variable | None, y: Variable | None) -> None:
@@ -94,14 +91,20 @@ class Router:
             self._y, self._ceilings = y, None
 
     def ceilings(self) -> Ceilings:
-        """I(X;Y), H(Y), and the limits of n samples; measured once for X and Y."""
+        """I(X;Y), H(Y), and the limits of n samples; measured once for X and Y.
+
+        I(X;Y) is left out if it cannot be measured; ``ceiling_error`` then says why.
+        """
         if self._ceilings is None:
             known = self._x or self._y
             if known is None:
                 raise ValueError("x, y: expected at least one of them, got neither. Call use(x, y) first.")
-            information = None
+            information = self.ceiling_error = None
             if self._x is not None and self._y is not None:
-                information = self._of_the_data(self._x, self._y)
+                try:
+                    information = self._of_the_data(self._x, self._y)
+                except Exception as error:  # no layer needs it
+                    self.ceiling_error = error
             labels = self._y.labels.codes if self._y is not None and self._y.discrete else None
             self._ceilings = ceilings(
                 known.n_samples, self.estimator.k, self.estimator.unit, information=information, labels=labels
@@ -112,56 +115,40 @@ class Router:
         """I(X;Y): counted if both sides are discrete, else estimated, with what speaks against it."""
         assert self._x_to_pair is not None
         if self._x_is_enumerable and y.discrete:
-            return self._record(
+            return self.estimator.without_null(
                 plugin_information(x.values, y.labels.codes),
                 x.n_samples,
                 "counting",
                 "exact",
-                "discrete input and target: by counting equal rows",
+                reason="discrete input and target: by counting equal rows",
             )
         if self._x_to_pair.discrete:
             return self.estimator.estimate(y, self._x_to_pair)
         information = self.estimator.estimate(x, y)
         self._x_dimension = information.intrinsic_dim
-        bound = self.usable(x, y)
-        return with_flags(information, *flags_from_bound(information, bound.mi, bound.stderr))
+        return judged(information, bound=self.estimator.usable(x, y))
 
     def target(self, t: Variable) -> list[Reading]:
         """I(T;Y) and the usable part of it."""
         assert self._y is not None
         y = self._y
-        usable = self.usable(t, y)
-        estimate = self.estimator.estimate(t, y)
-        flags = (
-            *flags_from_samples(
-                t.values, y.labels.codes if y.discrete else None, discrete=y.discrete, k=self.estimator.k
-            ),
-            *flags_from_ceilings(estimate, self.ceilings()),
-            *flags_from_bound(estimate, usable.mi, usable.stderr),
-            *self._space_flags(t, y, estimate),
-        )
-        reason = "classes: neighbours of the same class (Ross 2014)" if y.discrete else "by neighbours (Kraskov 2004)"
-        estimate = with_flags(dataclasses.replace(estimate, reason=f"{reason}; {estimate.reason}"), *flags)
-        return [Reading("target", estimate), Reading("usable", usable)]
+        usable = self._attempt("usable", lambda: self.estimator.usable(t, y))
+        total = self._attempt("target", lambda: self._of_target(t, y, usable.estimate))
+        return [total, usable]
 
-    def usable(self, t: Variable, y: Variable) -> MutualInformation:
-        """What a held-out linear decoder gets out of T about Y; NaN for fewer than ten samples."""
-        name = "logistic" if y.discrete else "ridge"
-        if t.n_samples < 10:
-            return self._record(np.array([math.nan]), t.n_samples, name, "held-out", "fewer than ten samples")
-        target = y.labels.codes if y.discrete else y.values
-        usable = usable_information(t.values, target, discrete=y.discrete, seed=self.estimator.seed)
-        record = self._record(
-            usable.local,
-            t.n_samples,
-            name,
-            "held-out",
-            "lower bound on I(T;Y) that a linear decoder attains on samples it was not fitted on",
-        )
-        record = dataclasses.replace(record, stderr=usable.stderr * self._unit)
-        if t.is_constant or y.is_constant:
-            return with_flags(record, Flag.CONSTANT)
-        return with_flags(record, Flag.CONSTANT_DECODER) if usable.constant_decoder else record
+    def _of_target(self, t: Variable, y: Variable, usable: MutualInformation) -> MutualInformation:
+        estimate = self.estimator.estimate(t, y)
+        reason = "classes: neighbours of the same class (Ross 2014)" if y.discrete else "by neighbours (Kraskov 2004)"
+        estimate = dataclasses.replace(estimate, reason=f"{reason}; {estimate.reason}")
+        return judged(estimate, *self._space_flags(t, y, estimate), bound=usable)
+
+    def _attempt(self, quantity: str, measure: Callable[[], MutualInformation]) -> Reading:
+        """A reading, or its error: what goes wrong with one quantity takes no other with it."""
+        assert self._y is not None
+        try:
+            return Reading(quantity, measure())
+        except Exception as error:  # the caller decides what to do
+            return Reading(quantity, self.estimator.failed(self._y.n_samples), error=error)
 
     def input(self, t: Variable, *, is_stochastic: bool = False) -> list[Reading]:
         """I(X;T), routed by what the layer is.
@@ -175,12 +162,12 @@ class Router:
         if self.noise_std:
             return self._measurement_noise(t)
         if self._x_is_enumerable:
-            exact = self._record(
+            exact = self.estimator.without_null(
                 entropy(t.values),
                 t.n_samples,
                 "counting",
                 "exact",
-                "deterministic layer of a discrete input: I(X;T) = H(T), by counting equal rows",
+                reason="deterministic layer of a discrete input: I(X;T) = H(T), by counting equal rows",
             )
             exact = with_flags(exact, *flags_from_samples(t.values))
             return [Reading("input", exact, (Witness("H(T), exact", exact.mi, 0.0, is_exact=True),))]
@@ -201,13 +188,9 @@ class Router:
         estimate = self.estimator.estimate(t, x)
         if math.isnan(self._x_dimension) and x.is_numeric and not x.discrete:
             self._x_dimension = self._without_null.estimate(x, t).intrinsic_dim
-        flags = (
-            *flags,
-            *flags_from_samples(t.values),
-            *self._space_flags(t, x, estimate),
-            *flags_from_record(estimate, partner_dim=math.nan if x.discrete else self._x_dimension),
-        )
-        return with_flags(dataclasses.replace(estimate, reason=f"{reason}; {estimate.reason}"), *flags)
+        estimate = dataclasses.replace(estimate, reason=f"{reason}; {estimate.reason}")
+        flags = (*flags, *self._space_flags(t, x, estimate))
+        return judged(estimate, *flags, partner_dim=math.nan if x.discrete else self._x_dimension)
 
     def _own_noise(self, t: Variable) -> list[Reading]:
         """A layer that is truly noisy: from its own samples, held against a bound by a decoder."""
@@ -216,8 +199,8 @@ class Router:
         if self.noise_std:
             reason += "; noise_std does not apply"
         estimate = self._by_neighbors(t, reason)
-        bound = self.usable(t, self._x_to_pair)
-        estimate = with_flags(estimate, *flags_from_bound(estimate, bound.mi, bound.stderr))
+        bound = self.estimator.usable(t, self._x_to_pair)
+        estimate = judged(estimate, bound=bound)
         witnesses = (
             Witness(estimate.estimator, estimate.mi, estimate.stderr),
             Witness(f"{estimate.estimator}, half the samples", estimate.half, estimate.stderr * math.sqrt(2)),
@@ -241,12 +224,13 @@ class Router:
 
     def _mixture(self, values: NDArray[np.generic], sigma: float) -> tuple[MutualInformation, tuple[Witness, ...]]:
         terms = mixture_information(values, sigma, seed=self.estimator.seed)
-        record = self._record(
+        record = self.estimator.without_null(
             terms.local,
             len(values),
             "mixture",
             f"noise {sigma:g}",
-            f"I(X; T + sigma Z) with sigma = {sigma:g}, by the Gaussian-mixture estimator",
+            reason=f"I(X; T + sigma Z) with sigma = {sigma:g}, by the Gaussian-mixture estimator",
+            noise_std=sigma,
         )
         half = math.nan if self._x_is_enumerable else terms.half * self._unit
         record = dataclasses.replace(
@@ -274,50 +258,15 @@ class Router:
         return Witness(f"{other.estimator} of T + sigma Z, sigma = {self.noise_std[0]:g}", other.mi, other.stderr)
 
     def _space_flags(self, t: Variable, partner: Variable, estimate: MutualInformation) -> tuple[Flag, ...]:
-        """Hold normal scores against plain standardising at every tenth measurement; between, what was found stands."""
-        if self.estimator.space != "auto" or estimate.space != "scores":
+        """Compare spaces at every tenth measurement; between, what was found stands."""
+        if estimate.space != "scores":
             return ()
         key = f"{t.name} {partner.name}"
         count, flags = self._checks.get(key, (0, ()))
         if count % _SPACES_EVERY == 0:
-            every = -(-t.n_samples // _WITNESS_SAMPLES)
-            rows = np.arange(t.n_samples)[::every]
-            a, b = (
-                Estimator(
-                    k=self.estimator.k,
-                    n_permutations=0,
-                    metric=self.estimator.metric,
-                    space=space,
-                    unit=self.estimator.unit,
-                    seed=self.estimator.seed,
-                ).estimate(t.subset(rows), partner.subset(rows))
-                for space in ("scores", "standard")
-            )
-            flags = spaces_disagree(a, b)
+            flags = self.estimator.compare_spaces(t, partner, estimate)
         self._checks[key] = (count + 1, flags)
         return flags
-
-    def _record(
-        self, local: NDArray[np.float64], n_samples: int, estimator: str, space: str, reason: str
-    ) -> MutualInformation:
-        """A record from local values in nats, of an estimate that has no null."""
-        value = float(local.mean()) * self._unit
-        return MutualInformation(
-            mi=value,
-            raw=value,
-            null=np.empty(0),
-            null_mean=0.0,
-            null_std=math.nan,
-            p_value=None,
-            stderr=float(local.std()) / math.sqrt(len(local)) * self._unit,
-            unit=self.estimator.unit,
-            k=self.estimator.k,
-            n_samples=n_samples,
-            estimator=estimator,
-            space=space,
-            intrinsic_dim=math.nan,
-            reason=reason,
-        )
 
 
 def _repeats(values: NDArray[np.generic]) -> bool:

@@ -18,9 +18,10 @@ from mi_callback.collection import (
     select_layers,
     sweep,
 )
+from mi_callback.estimation.ceilings import Ceilings
 from mi_callback.monitoring.cost import Cost
 from mi_callback.monitoring.faults import Faults
-from mi_callback.monitoring.measuring import Measured, Measurer, audited, has_metric, no_estimate, noisy_layers
+from mi_callback.monitoring.measuring import Measured, Measurer, has_metric, noisy_layers
 from mi_callback.monitoring.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class EpochMeasurer:
         results = {(result.layer, result.quantity): result for result in found}
         self._keys = self._keys or tuple(results)
         for layer, quantity in self._keys:
-            missing = Measured(layer, quantity, no_estimate(self._measurer.estimator, n_samples))
+            missing = Measured(layer, quantity, self._measurer.estimator.failed(n_samples))
             results.setdefault((layer, quantity), missing)
         for result in found:
             if result.error is not None:
@@ -223,10 +224,11 @@ class EpochMeasurer:
     ) -> tuple[list[Measured], dict[str, tuple[float, float]]]:
         """Estimate this process's layers and put all processes' together, in the order of the layers."""
         mine, error = self._attempt(lambda: self._my_estimates(trainer, collected))
-        ceilings: dict[str, tuple[float, float]] | None = {}
+        ceilings: Ceilings | None = None
         ceiling_error: Exception | None = None
         if self.processes.rank == 0:
             ceilings, ceiling_error = self._attempt(self._measurer.ceilings)
+            ceiling_error = ceiling_error or self._measurer.ceiling_error
         errors = (self.processes.agree(error), self.processes.agree(ceiling_error))
         for doing, failed in zip(("estimating", "estimating the limits"), errors, strict=True):
             if failed is not None:
@@ -241,7 +243,7 @@ class EpochMeasurer:
         }
         found = [result for part in self.processes.share(mine or []) for result in part]
         found.sort(key=lambda result: order.get(result.layer, len(order)))
-        return audited(found, list(order)), self.processes.share(ceilings or {})[0]
+        return self._measurer.audit(found, list(order), self.processes.share(ceilings)[0])
 
     def _my_estimates(self, trainer: Trainer, collected: Collected) -> list[Measured]:
         n_total = len(collected.layers) * len(self._measurer.quantities)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -13,13 +12,14 @@ from numpy.typing import NDArray
 from mi_callback.collection import Collected, CollectionError
 from mi_callback.estimation import Estimator, Flag, MutualInformation, Variable
 from mi_callback.estimation.audit import audit_chain
+from mi_callback.estimation.ceilings import Ceilings
 from mi_callback.estimation.entropy import is_enumerable
 from mi_callback.estimation.evidence import Witness
 from mi_callback.estimation.flagging import with_flags
 from mi_callback.estimation.kinds import Kind
 from mi_callback.estimation.routing import Reading, Router, quantity_names
 
-__all__ = ["Measured", "Measurer", "Quantity", "audited", "has_metric", "no_estimate", "noisy_layers"]
+__all__ = ["Measured", "Measurer", "Quantity", "audited", "has_metric", "noisy_layers"]
 
 Quantity = Literal["target", "input"]
 
@@ -67,6 +67,7 @@ class Measurer:
         self._router = Router(estimator, noise_std)
         self._x: _Kept | None = None
         self._y: _Kept | None = None
+        self._refuted = False  # whether a layer's usable information lay above I(X;Y)
         self._kinds: dict[str, Kind] = {}
 
     @property
@@ -92,6 +93,7 @@ class Measurer:
                 "batch: it has no targets, and quantities include 'target'. Use quantities=('input',) for "
                 "self-supervised training, or say where the targets are with batch_fn."
             )
+        before = self._x, self._y
         if is_first_batch:
             self._kinds.clear()
         x_kind, y_kind = self._kinds.get("inputs"), self._kinds.get("targets")
@@ -108,6 +110,7 @@ class Measurer:
                 if kept is not None and kept.error is None:
                     self._kinds.setdefault(name, kept.variable.kind)
         x, y = self._x, self._y
+        self._refuted = self._refuted and x is before[0] and y is before[1]
         self._router.use(
             x.variable if x is not None and x.error is None else None,
             y.variable if y is not None and y.error is None else None,
@@ -120,12 +123,17 @@ class Measurer:
     def _names(self, quantity: Quantity) -> tuple[str, ...]:
         return quantity_names(quantity, self._router.noise_std)
 
-    def ceilings(self) -> dict[str, tuple[float, float]]:
-        """I(X;Y), H(Y), and the limits of so many samples: name to value and standard error, in ``unit``.
+    def ceilings(self) -> Ceilings:
+        """I(X;Y), H(Y), and the limits of so many samples, measured once for as long as X and Y stay the same.
 
-        Measured once for as long as X and Y stay the same.
+        I(X;Y) is left out if it cannot be measured; ``ceiling_error`` then says why.
         """
-        return self._router.ceilings().named()
+        return self._router.ceilings()
+
+    @property
+    def ceiling_error(self) -> Exception | None:
+        """Why I(X;Y) could not be measured, or None."""
+        return self._router.ceiling_error
 
     def measure(
         self,
@@ -154,37 +162,70 @@ class Measurer:
                     try:
                         for reading in self._readings(t, quantity, is_stochastic=layer in stochastic):
                             estimate = _after_reduction(reading.estimate, collected.reductions.get(layer))
-                            yield Measured(layer, reading.quantity, estimate, witnesses=reading.witnesses)
+                            yield Measured(layer, reading.quantity, estimate, reading.error, reading.witnesses)
                         continue
                     except Exception as raised:  # one layer's trouble is not another's; the caller decides what to do
                         failure = raised
                 for name in self._names(quantity):
-                    yield Measured(layer, name, no_estimate(self.estimator, collected.n_samples), failure)
+                    yield Measured(layer, name, self.estimator.failed(collected.n_samples), failure)
         for layer, reason in collected.failures.items():
             for quantity in quantities:
                 for name in self._names(quantity):
-                    yield Measured(layer, name, no_estimate(self.estimator, collected.n_samples), reason)
+                    yield Measured(layer, name, self.estimator.failed(collected.n_samples), reason)
 
     def _readings(self, t: Variable, quantity: Quantity, *, is_stochastic: bool) -> list[Reading]:
         if quantity == "target":
             return self._router.target(t)
         return self._router.input(t, is_stochastic=is_stochastic)
 
+    def audit(
+        self, results: Sequence[Measured], layers: Sequence[str], ceilings: Ceilings | None
+    ) -> tuple[list[Measured], dict[str, tuple[float, float]]]:
+        """Mark what cannot be true of one epoch's estimates; see ``audited``.
+
+        A ceiling that a usable value refutes is withdrawn, for as long as X and Y stay the same.
+
+        Args:
+            results: estimates of one epoch, all processes' together.
+            layers: labels in the order in which the input passes the layers.
+            ceilings: the limits; None if they could not be measured.
+
+        Returns:
+            The estimates, and the limits that are left: name to value and standard error, in ``unit``.
+        """
+        if ceilings is not None:
+            self._refuted |= any(ceilings.is_refuted_by(r.estimate) for r in results if r.quantity == "usable")
+            if self._refuted:
+                ceilings = ceilings.without_information()
+        return audited(results, layers, ceilings), {} if ceilings is None else ceilings.named()
+
 
 def _after_reduction(estimate: MutualInformation, reduction: str | None) -> MutualInformation:
     """Name what was done to the layer before its space; a reduction can only lower the information."""
-    return estimate if reduction is None else replace(estimate, space=f"{reduction}, {estimate.space}")
+    if reduction is None:
+        return estimate
+    return replace(estimate, space=f"{reduction}, {estimate.space}", reduction=reduction)
 
 
-def audited(results: Sequence[Measured], layers: Sequence[str]) -> list[Measured]:
-    """Mark the estimates that exceed an earlier layer's, which data processing forbids; values stay as they are.
+def audited(results: Sequence[Measured], layers: Sequence[str], ceilings: Ceilings | None = None) -> list[Measured]:
+    """Mark the estimates that exceed an earlier layer's or a ceiling, which data processing forbids.
 
-    I(X; T + sigma Z) is left out: noise is added to each layer afresh, so the noisy layers are no chain.
+    Values stay as they are. I(X; T + sigma Z) is left out: noise is added to each layer afresh, so the noisy layers are
+    no chain.
 
     Args:
         results: estimates of one epoch.
         layers: labels in the order in which the input passes the layers.
+        ceilings: limits that no usable value refutes.
     """
+    if ceilings is not None:
+        limit = ceilings.of_target()
+        results = [
+            replace(r, estimate=with_flags(r.estimate, Flag.ABOVE_CEILING))
+            if r.quantity == "target" and limit.is_below(r.estimate.mi, r.estimate.stderr)
+            else r
+            for r in results
+        ]
     marked = set()
     for quantity in ("target", "input"):
         estimates = {
@@ -224,26 +265,6 @@ def has_metric(collected: Collected) -> bool:
         return False
     are_names = collected.inputs_are_ids or collected.inputs.dtype.kind not in "biuf"
     return not are_names or is_enumerable(collected.inputs)
-
-
-def no_estimate(estimator: Estimator, n_samples: int) -> MutualInformation:
-    """The record of an estimate that failed: NaN, so that curves show the gap."""
-    p_value = math.nan if estimator.n_permutations else None
-    return MutualInformation(
-        mi=math.nan,
-        raw=math.nan,
-        null=np.empty(0),
-        null_mean=math.nan,
-        null_std=math.nan,
-        p_value=p_value,
-        stderr=math.nan,
-        unit=estimator.unit,
-        k=estimator.k,
-        n_samples=n_samples,
-        estimator="none",
-        space="none",
-        intrinsic_dim=math.nan,
-    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

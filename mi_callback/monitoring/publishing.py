@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mi_callback.monitoring.measuring import Measured
@@ -11,7 +12,7 @@ from mi_callback.reporting.history import History
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
-__all__ = ["draw", "lay_out", "log_scalars", "logged_step", "losses"]
+__all__ = ["draw", "lay_out", "layer_dimensions", "log_scalars", "logged_step", "losses"]
 
 
 def logged_step(trainer: Trainer) -> int:
@@ -22,7 +23,7 @@ def logged_step(trainer: Trainer) -> int:
 def log_scalars(
     trainer: Trainer,
     pl_module: LightningModule,
-    results: Iterable[Measured],
+    results: Sequence[Measured],
     seconds: Mapping[str, float],
     prefix: str = "",
 ) -> None:
@@ -36,8 +37,7 @@ def log_scalars(
         if estimate.p_value is not None:
             parts |= {"_null_std": estimate.null_std, "_pvalue": estimate.p_value}
         values |= {f"{tag}{suffix}/{result.layer}": value for suffix, value in parts.items()}
-        if result.quantity in ("target", "input"):  # that of the layer, whichever comes first
-            values.setdefault(f"mi_dimension/{result.layer}", estimate.intrinsic_dim)
+    values |= {f"mi_dimension/{layer}": value for layer, value in layer_dimensions(results).items()}
     values |= {f"mi_seconds/{part}": value for part, value in seconds.items()}
     several = trainer.world_size > 1  # all have the same values: the largest is the value, and a mean might round
     for name, value in values.items():
@@ -50,6 +50,16 @@ def log_scalars(
             sync_dist=several,
             reduce_fx="max" if several else "mean",
         )
+
+
+def layer_dimensions(results: Sequence[Measured]) -> dict[str, float]:
+    """Intrinsic dimension of each layer: a property of the layer, whichever of its estimates it was read off."""
+    dimensions: dict[str, float] = {}
+    for quantity in ("target", "input"):  # in this order, for dimensions of one layer may differ by its rare classes
+        for result in results:
+            if result.quantity == quantity and not math.isfinite(dimensions.get(result.layer, math.nan)):
+                dimensions[result.layer] = result.estimate.intrinsic_dim
+    return dimensions
 
 
 def draw(trainer: Trainer, history: History, step: int, prefix: str = "") -> list[tuple[str, Exception]]:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mi_callback.reporting.series import ROW_KEYS
+from mi_callback.reporting.series import ROW_KEYS, Row
 
 __all__ = ["FORMAT", "is_history_state", "load", "save"]
 
-FORMAT = "mi_callback.history/1"  # marks the state, so that it is found in a checkpoint whatever key it stands under
+FORMAT = "mi_callback.history/2"  # marks the state, so that it is found in a checkpoint whatever key it stands under
+_FORMATS = ("mi_callback.history/1", FORMAT)  # those that can be read
 
 _INTEGERS = {"run", "epoch", "step", "n_samples"}
 _WORDS = {"layer", "quantity", "unit", "estimator", "space"}
+_OPTIONAL = {"p_value", "noise_std", "reduction"}  # None where there is none; other numbers are NaN
 
 
 def is_history_state(state: object) -> bool:
     """Whether ``state`` is what ``History.state_dict`` returns."""
-    return isinstance(state, Mapping) and state.get("format") == FORMAT
+    return isinstance(state, Mapping) and state.get("format") in _FORMATS
 
 
 def save(state: Mapping[str, Any], path: Path) -> None:
@@ -72,7 +75,7 @@ def _from_json(path: Path) -> dict[str, Any]:
     if not is_history_state(state):
         raise ValueError(f"path: expected a file that History.save() wrote, got {path.name!r}.")
     for key, values in state["columns"].items():
-        if key not in _INTEGERS | _WORDS | {"flags", "p_value"}:  # a missing p-value is None, other numbers are NaN
+        if key not in _INTEGERS | _WORDS | _OPTIONAL | {"flags"}:
             state["columns"][key] = [_nan_for_null(v) for v in values]
     for run in (state, *state.get("earlier", ())):
         for ceiling in run["ceilings"].values():
@@ -87,12 +90,11 @@ def _from_json(path: Path) -> dict[str, Any]:
 def _from_csv(path: Path) -> dict[str, Any]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    for row in rows:
-        row.setdefault("run", "0")  # what was written before there were runs is one
-    missing = [key for key in ROW_KEYS if rows and key not in rows[0]]
+    needed = [field.name for field in dataclasses.fields(Row) if field.default is dataclasses.MISSING]
+    missing = [key for key in needed if rows and key not in rows[0]]
     if missing:
         raise ValueError(f"path: expected the columns {list(ROW_KEYS)} in {path.name!r}, {missing} are missing.")
-    columns = {key: [_parse(key, row[key]) for row in rows] for key in ROW_KEYS}
+    columns = {key: [_parse(key, row[key]) for row in rows] for key in ROW_KEYS if not rows or key in rows[0]}
     return {"format": FORMAT, "columns": columns, "ceilings": {}, "metrics": {}}
 
 
@@ -103,6 +105,8 @@ def _parse(key: str, text: str) -> object:
         return int(text)
     if key == "flags":
         return text.split()
+    if key == "reduction":
+        return text or None
     return float(text) if text else None
 
 

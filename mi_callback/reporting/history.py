@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mi_callback.estimation.records import MutualInformation
+from mi_callback.estimation.records import Flag, MutualInformation
 from mi_callback.reporting.files import FORMAT, is_history_state, load, save
-from mi_callback.reporting.series import ROW_KEYS, Ceiling, Series, series_of
+from mi_callback.reporting.series import ROW_KEYS, Ceiling, Row, Series, series_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,12 +54,13 @@ class History:
 
     def _start(self, run: int) -> None:
         self._run = run
-        self._rows: dict[tuple[int, str, str], tuple[Any, ...]] = {}  # of this run; values in the order of ROW_KEYS
+        self._rows: dict[tuple[int, str, str], Row] = {}  # of this run
         # the same by quantity, layer and epoch: curves are read at every drawing, and the rows may be many
-        self._curves: dict[str, dict[str, dict[int, tuple[Any, ...]]]] = {}
+        self._curves: dict[str, dict[str, dict[int, Row]]] = {}
         self._series: dict[str, dict[str, Series]] = {}  # read from ``_curves`` already: several figures ask for them
         self._layers: dict[str, None] = {}  # a set in the order of first measurement
-        self._spaces: dict[str, dict[str, str]] = {}  # quantity to the estimators that measured it, with their spaces
+        self._estimators: dict[str, set[str]] = {}  # quantity to the estimators that measured it
+        self._noise: dict[str, float] = {}  # quantity to the measurement noise that it was measured under
         self._ceilings: dict[str, Ceiling] = {}
         self._metrics: dict[str, dict[int, float]] = {}
 
@@ -107,42 +109,47 @@ class History:
                 f"estimate: expected unit {self.unit!r} as in the rows before, got {estimate.unit!r}. Measure in one "
                 "unit, or start a new History."
             )
-        p_value = None if estimate.p_value is None or math.isnan(estimate.p_value) else float(estimate.p_value)
-        self._add(
-            (
-                self._run,
-                int(epoch),
-                int(step),
-                str(layer),
-                str(quantity),
-                float(estimate.mi),
-                float(estimate.raw),
-                float(estimate.null_mean),
-                float(estimate.null_std),
-                p_value,
-                float(estimate.stderr),
-                str(estimate.unit),
-                str(estimate.estimator),
-                str(estimate.space),
-                float(estimate.intrinsic_dim),
-                int(estimate.n_samples),
-                tuple(flag.label for flag in estimate.flags),
-            )
-        )
+        row = Row.of(estimate, run=self._run, epoch=epoch, step=step, layer=layer, quantity=quantity)
+        self._add(row)
+        self._withdraw_refuted([row])
 
-    def _add(self, row: tuple[Any, ...]) -> None:
-        _, epoch, _, layer, quantity, *_, estimator, space, _, _, _ = row
-        self._rows[epoch, layer, quantity] = row
-        self._curves.setdefault(quantity, {}).setdefault(layer, {})[epoch] = row
-        self._series.pop(quantity, None)
-        self._layers[layer] = None
-        if estimator != "none":  # a failed measurement
-            self._spaces.setdefault(quantity, {})[estimator] = space
+    def _add(self, row: Row) -> None:
+        self._rows[row.epoch, row.layer, row.quantity] = row
+        self._curves.setdefault(row.quantity, {}).setdefault(row.layer, {})[row.epoch] = row
+        self._series.pop(row.quantity, None)
+        self._layers[row.layer] = None
+        if row.estimator != "none":  # a failed measurement
+            self._estimators.setdefault(row.quantity, set()).add(row.estimator)
+        if row.noise_std is not None:
+            self._noise[row.quantity] = row.noise_std
+
+    def _withdraw_refuted(self, rows: Iterable[Row]) -> None:
+        """Withdraw estimated ceilings that lie below usable information: they were read too low."""
+        usable = [row for row in rows if row.quantity == "usable"]
+        for name, ceiling in list(self._ceilings.items()):
+            if "usable" in ceiling.quantities and any(ceiling.is_refuted_by(row.mi, row.stderr) for row in usable):
+                del self._ceilings[name]
+                self._withdraw_flags(ceiling)
+
+    def _withdraw_flags(self, withdrawn: Ceiling) -> None:
+        """Take back that estimates lie above a ceiling, where they lie above no other."""
+        label = Flag.ABOVE_CEILING.label
+        for row in list(self._rows.values()):
+            others = self.ceilings_of(row.quantity).values()
+            if (
+                label in row.flags
+                and row.quantity in withdrawn.quantities
+                and not any(other.is_below(row.mi, row.stderr) for other in others)
+            ):
+                self._add(replace(row, flags=tuple(flag for flag in row.flags if flag != label)))
 
     def set_ceiling(
         self, name: str, value: float, stderr: float = math.nan, *, quantities: tuple[str, ...] | None = None
     ) -> None:
         """Set an upper limit to be drawn; a later call with the same name replaces it.
+
+        One with a standard error is an estimate. It is withdrawn, with the flags that rest on it, once usable
+        information of any layer lies above it beyond error: it was read too low, and the layers were not too high.
 
         Args:
             name: "I(X;Y)", "H(Y)", "log n", "psi(n) - psi(k)" or another name, which is drawn as it stands.
@@ -153,6 +160,7 @@ class History:
         """
         bounded = _BOUNDED.get(name, ()) if quantities is None else tuple(quantities)
         self._ceilings[str(name)] = Ceiling(float(value), float(stderr), bounded)
+        self._withdraw_refuted(self._rows.values())
 
     def set_metric(self, name: str, epoch: int, value: float) -> None:
         """Keep a logged metric of training, such as the loss, to be drawn beside the curves."""
@@ -176,7 +184,7 @@ class History:
     @property
     def unit(self) -> str | None:
         """Unit of all values, None for an empty history."""
-        return next(iter(self._rows.values()))[ROW_KEYS.index("unit")] if self._rows else None
+        return next(iter(self._rows.values())).unit if self._rows else None
 
     @property
     def layers(self) -> list[str]:
@@ -202,14 +210,10 @@ class History:
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One new dict of plain values a run, layer, quantity and epoch, keys as in ``ROW_KEYS``, in order measured."""
-        rows = [
-            dict(zip(ROW_KEYS, values, strict=True))
-            for history in (*self._earlier, self)
-            for values in history._rows.values()
-        ]
-        for row in rows:
-            row["flags"] = list(row["flags"])
-        return rows
+        return [row.to_dict() for row in self._all_rows()]
+
+    def _all_rows(self) -> list[Row]:
+        return [row for history in (*self._earlier, self) for row in history._rows.values()]
 
     def series(self, quantity: str, *, run: int | None = None) -> dict[str, Series]:
         """Curves over epochs of one quantity, by layer.
@@ -231,7 +235,7 @@ class History:
 
     def ceilings_of(self, quantity: str) -> dict[str, Ceiling]:
         """The finite upper limits that bound ``quantity``, by name."""
-        others = self._spaces.get(quantity, {}).keys() - {"ksg", "ross", "mixed"}
+        others = self._estimators.get(quantity, set()) - {"ksg", "ross"}
         return {
             name: c
             for name, c in self._ceilings.items()
@@ -240,10 +244,9 @@ class History:
             and not (name == _BY_NEIGHBORS and others)
         }
 
-    def noise(self, quantity: str) -> str | None:
-        """The standard deviation of measurement noise as it was given, for I(X; T + sigma Z); None without noise."""
-        space = self._spaces.get(quantity, {}).get("mixture")
-        return None if space is None else space.removeprefix("noise ")
+    def noise(self, quantity: str) -> float | None:
+        """The standard deviation of measurement noise, for I(X; T + sigma Z); None without noise."""
+        return self._noise.get(quantity)
 
     def to_frame(self) -> pd.DataFrame:
         """The rows as a pandas data frame, flags as lists. Needs pandas."""
@@ -297,8 +300,8 @@ class History:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything as dicts and lists of plain values, column by column, so that it loads with ``weights_only``."""
-        rows = [values for history in (*self._earlier, self) for values in history._rows.values()]
-        columns = {key: [values[i] for values in rows] for i, key in enumerate(ROW_KEYS)}
+        rows = self._all_rows()
+        columns: dict[str, list[Any]] = {key: [getattr(row, key) for row in rows] for key in ROW_KEYS}
         columns["flags"] = [list(flags) for flags in columns["flags"]]
         earlier = [{"run": history._run, **history._limits_and_metrics()} for history in self._earlier]
         return {"format": FORMAT, "columns": columns, **self._limits_and_metrics(), "earlier": earlier}
@@ -322,15 +325,19 @@ class History:
                 f"state: expected what History.state_dict() returns, of format {FORMAT!r}, got {found}. Was it "
                 "written by another version?"
             )
-        columns = state["columns"]
-        columns = {"run": [0] * len(columns["epoch"]), **columns}  # what was written before there were runs is one
+        columns = {key: values for key, values in state["columns"].items() if key in ROW_KEYS}
+        rows = []
+        for values in zip(*columns.values(), strict=True):
+            fields = dict(zip(columns, values, strict=True))
+            row = Row(**fields | {"flags": tuple(fields["flags"])})
+            rows.append(row if "noise_std" in columns else _from_first_format(row))
         self._earlier = []
-        self._start(min(columns["run"], default=0))
-        for *values, flags in zip(*(columns[key] for key in ROW_KEYS), strict=True):
-            if values[0] != self._run:
+        self._start(min((row.run for row in rows), default=0))
+        for row in rows:
+            if row.run != self._run:
                 self.begin_run()
-                self._run = values[0]
-            self._add((*values, tuple(flags)))
+                self._run = row.run
+            self._add(row)
         told = {one["run"]: one for one in state.get("earlier", ())}
         for history in self._earlier:
             if history._run in told:
@@ -341,4 +348,13 @@ class History:
         self._ceilings = {
             name: Ceiling(c["value"], c["stderr"], tuple(c["quantities"])) for name, c in state["ceilings"].items()
         }
+        self._withdraw_refuted(self._rows.values())
         self._metrics = {name: dict(values) for name, values in state["metrics"].items()}
+
+
+def _from_first_format(row: Row) -> Row:
+    """A row whose noise and reduction stood in the name of its space, and nowhere else."""
+    reduction, comma, space = row.space.rpartition(", ")
+    if row.estimator != "mixture":
+        return replace(row, reduction=reduction) if comma and "->" in reduction else row
+    return replace(row, noise_std=float(space.removeprefix("noise ")), reduction=reduction or None)

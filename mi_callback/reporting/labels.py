@@ -60,7 +60,7 @@ def _pieces(history: Estimates, quantity: str) -> list[str]:
     """The axis label in pieces between which a line may end."""
     sigma = history.noise(quantity)
     if sigma is not None:
-        names = [r"$I(X;T+\sigma Z)$, ", rf"$\sigma={sigma}$ "]
+        names = [r"$I(X;T+\sigma Z)$, ", rf"$\sigma={sigma:g}$ "]
     elif quantity in _SYMBOLS:
         names = [_SYMBOLS[quantity] + " "]
     else:

@@ -97,7 +97,7 @@ def _axes(
 ) -> None:
     """Name the axis of a quantity, and draw the ceilings across it; plotly draws none across axes without curves."""
     sigma = history.noise(quantity)
-    name = plain_symbol(quantity) if sigma is None else f"I(X; T + σZ), σ = {sigma}"
+    name = plain_symbol(quantity) if sigma is None else f"I(X; T + σZ), σ = {sigma:g}"
     update = figure.update_xaxes if vertical else figure.update_yaxes
     update(title_text=f"{name} ({history.unit})", row=row, col=column)
     values = [v for series in history.series(quantity).values() for v in series.mi.tolist()]

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from operator import itemgetter
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mi_callback.estimation.records import Flag
+from mi_callback.estimation.records import Ceiling, Flag, MutualInformation
 
 __all__ = [
     "ROW_KEYS",
     "Ceiling",
     "Estimates",
+    "Row",
     "Series",
     "drawable_ceilings",
     "even_selection",
@@ -24,45 +25,73 @@ __all__ = [
     "series_of",
 ]
 
-ROW_KEYS = (
-    "run",
-    "epoch",
-    "step",
-    "layer",
-    "quantity",
-    "mi",
-    "raw",
-    "null_mean",
-    "null_std",
-    "p_value",
-    "stderr",
-    "unit",
-    "estimator",
-    "space",
-    "intrinsic_dim",
-    "n_samples",
-    "flags",
-)
-
 _REMARKS = frozenset(flag.label for flag in Flag if not flag.is_doubt)
-_epoch = itemgetter(ROW_KEYS.index("epoch"))
-_numbers = itemgetter(*(ROW_KEYS.index(key) for key in ("mi", "raw", "null_std", "stderr")))
 _HIGHEST = 1.3  # times the highest value: the curves from zero keep three quarters of the axis
 
 
-@dataclass(frozen=True, slots=True)
-class Ceiling:
-    """An upper limit of what can be true, or of what the estimator can read.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One estimate in a history: plain values that any file can hold, see ``MutualInformation``.
 
-    Attributes:
-        value: the limit, in the history's unit.
-        stderr: its standard error; NaN if it is exact or unknown.
-        quantities: quantities that it bounds; empty for all.
+    A field with a default may be missing from files of an earlier version.
     """
 
-    value: float
-    stderr: float = math.nan
-    quantities: tuple[str, ...] = ()
+    run: int = 0
+    epoch: int
+    step: int
+    layer: str
+    quantity: str
+    mi: float
+    raw: float
+    null_mean: float
+    null_std: float
+    p_value: float | None
+    stderr: float
+    unit: str
+    estimator: str
+    space: str
+    intrinsic_dim: float
+    noise_std: float | None = None
+    reduction: str | None = None
+    n_samples: int
+    flags: tuple[str, ...]
+
+    @classmethod
+    def of(cls, estimate: MutualInformation, *, run: int = 0, epoch: int, step: int, layer: str, quantity: str) -> Row:
+        """The row of an estimate."""
+        return cls(
+            run=run,
+            epoch=int(epoch),
+            step=int(step),
+            layer=str(layer),
+            quantity=str(quantity),
+            mi=float(estimate.mi),
+            raw=float(estimate.raw),
+            null_mean=float(estimate.null_mean),
+            null_std=float(estimate.null_std),
+            p_value=None if estimate.p_value is None or math.isnan(estimate.p_value) else float(estimate.p_value),
+            stderr=float(estimate.stderr),
+            unit=str(estimate.unit),
+            estimator=str(estimate.estimator),
+            space=str(estimate.space),
+            intrinsic_dim=float(estimate.intrinsic_dim),
+            noise_std=None if estimate.noise_std is None else float(estimate.noise_std),
+            reduction=estimate.reduction,
+            n_samples=int(estimate.n_samples),
+            flags=tuple(flag.label for flag in estimate.flags),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """A new dict, flags as a list."""
+        return {key: getattr(self, key) for key in ROW_KEYS} | {"flags": list(self.flags)}
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a flag casts doubt on the value; a label of another version counts as a doubt."""
+        return not _REMARKS.issuperset(self.flags)
+
+
+ROW_KEYS = tuple(field.name for field in fields(Row))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,19 +119,19 @@ class Series:
     flagged: NDArray[np.bool_]
 
 
-def series_of(layer: str, quantity: str, rows: list[tuple[Any, ...]]) -> Series:
-    """The series of one layer's rows, whose values are in the order of ``ROW_KEYS``."""
-    rows = sorted(rows, key=_epoch)  # a resumed run may have measured an earlier epoch late
-    mi, raw, null_std, stderr = np.array([_numbers(row) for row in rows], dtype=np.float64).T
+def series_of(layer: str, quantity: str, rows: list[Row]) -> Series:
+    """The series of one layer's rows."""
+    rows = sorted(rows, key=attrgetter("epoch"))  # a resumed run may have measured an earlier epoch late
+    mi, raw, null_std, stderr = np.array([(r.mi, r.raw, r.null_std, r.stderr) for r in rows], dtype=np.float64).T
     series = Series(
         layer=layer,
         quantity=quantity,
-        epochs=np.array([_epoch(row) for row in rows], dtype=np.int64),
+        epochs=np.array([row.epoch for row in rows], dtype=np.int64),
         mi=mi,
         raw=raw,
         null_std=null_std,
         stderr=stderr,
-        flagged=np.array([not _REMARKS.issuperset(row[-1]) for row in rows]),
+        flagged=np.array([row.is_doubtful for row in rows]),
     )
     for values in (series.epochs, series.mi, series.raw, series.null_std, series.stderr, series.flagged):
         values.setflags(write=False)  # all who ask share them
@@ -156,13 +185,16 @@ class Estimates(Protocol):
     def to_rows(self) -> list[dict[str, Any]]:
         """One dict a layer, quantity and epoch."""
 
+    def of_run(self, run: int | None = None) -> Estimates:
+        """One run alone, the last by default."""
+
     def series(self, quantity: str) -> dict[str, Series]:
         """Curves over epochs of one quantity, by layer."""
 
     def ceilings_of(self, quantity: str) -> dict[str, Ceiling]:
         """The finite upper limits that bound the quantity."""
 
-    def noise(self, quantity: str) -> str | None:
+    def noise(self, quantity: str) -> float | None:
         """The standard deviation of measurement noise, None without noise."""
 
 

@@ -12,10 +12,10 @@ from mi_callback.estimation import Flag
 from mi_callback.estimation.ceilings import ceilings, ksg_limit
 from mi_callback.estimation.flagging import (
     flags_from_bound,
-    flags_from_ceilings,
     flags_from_mixture,
     flags_from_record,
     flags_from_samples,
+    judged,
     spaces_disagree,
     with_flags,
 )
@@ -73,6 +73,11 @@ LIMIT = ksg_limit(1000, 3) / math.log(2)
         (but(p_value=0.3), Flag.WITHIN_NULL, True),
         (but(p_value=0.03), Flag.WITHIN_NULL, False),
         (but(p_value=0.25, null=NULL[:3]), Flag.WITHIN_NULL, False),
+        (but(raw=-0.12, p_value=1.0), Flag.WITHIN_NULL, True),
+        (but(raw=-0.12, p_value=1.0), Flag.BELOW_NULL, False),
+        (but(raw=-0.16, p_value=1.0), Flag.BELOW_NULL, True),
+        (but(raw=-0.16, p_value=1.0), Flag.WITHIN_NULL, False),
+        (but(raw=-0.16, p_value=1.0, null=NULL[:3]), Flag.BELOW_NULL, False),
     ],
 )
 def test_from_the_record(estimate, flag, expected):
@@ -86,17 +91,18 @@ def test_the_partner_may_have_too_many_dimensions():
 def test_above_ceiling():
     x_y = but(mi=1.0, stderr=0.05)
     limits = ceilings(1000, 3, "bits", information=x_y)
-    assert flags_from_ceilings(but(mi=1.3), limits) == (Flag.ABOVE_CEILING,)
-    assert flags_from_ceilings(but(mi=1.1), limits) == ()
+    assert limits.of_target().is_below(1.3, 0.04)
+    assert not limits.of_target().is_below(1.1, 0.04)
     doubtful = ceilings(1000, 3, "bits", information=with_flags(x_y, Flag.DIMENSION))
-    assert flags_from_ceilings(but(mi=1.3), doubtful) == ()
+    assert not doubtful.of_target().is_below(1.3, 0.04)
 
 
 def test_target_entropy_is_a_ceiling_too():
     limits = ceilings(1000, 3, "bits", labels=np.arange(1000) % 4)
     assert limits.target_entropy == pytest.approx(2)
-    assert flags_from_ceilings(but(mi=2.2), limits) == (Flag.ABOVE_CEILING,)
-    assert flags_from_ceilings(but(mi=2.02), limits) == ()
+    assert limits.of_target().is_below(2.2, 0.04)
+    assert not limits.of_target().is_below(2.02, 0.04)
+    assert not limits.of_target().is_below(2.019, 0.001), "within 1 %, however small the error bar"
     assert set(limits.named()) == {"H(Y)", "log n", "psi(n) - psi(k)"}
 
 
@@ -156,9 +162,28 @@ def test_few_per_class():
 
 
 def test_spaces_disagree():
-    assert spaces_disagree(GOOD, but(mi=0.5, space="supervised")) == (Flag.SPACES_DISAGREE,)
-    assert spaces_disagree(GOOD, but(mi=0.9, space="supervised")) == ()
-    assert spaces_disagree(but(stderr=0.4), but(mi=0.5)) == ()
+    assert spaces_disagree(0.7, 0.4, 0.03) == (Flag.SPACES_DISAGREE,)
+    assert spaces_disagree(0.7, 0.61, 0.03) == ()
+    assert spaces_disagree(0.7, 0.4, 0.3) == ()
+    assert spaces_disagree(3.0, 2.75, math.nan) == ()
+
+
+def test_an_estimated_ceiling_below_a_lower_bound_is_none():
+    limits = ceilings(1000, 3, "bits", information=but(mi=1.1, stderr=0.05))
+    assert limits.is_refuted_by(but(mi=3.2))
+    assert not limits.is_refuted_by(but(mi=1.15))
+    assert set(limits.without_information().named()) == {"log n", "psi(n) - psi(k)"}
+    exact = ceilings(1000, 3, "bits", labels=np.arange(1000) % 4)
+    assert not exact.is_refuted_by(but(mi=3.2)), "what is not an estimate cannot be too low"
+
+
+def test_one_place_judges():
+    t = np.random.default_rng(0).standard_normal((100, 2))
+    t[:, 1] = 0
+    found = judged(but(half=0.8), Flag.SPACES_DISAGREE, x=t, labels=np.repeat([0, 1], [92, 8]), bound=but(mi=2.0))
+    expected = (Flag.BELOW_USABLE, Flag.DRIFT, Flag.SPACES_DISAGREE, Flag.FEW_PER_CLASS, Flag.DEAD_UNITS)
+    assert found.flags == expected
+    assert judged(GOOD, bound=but(mi=0.9)).flags == ()
 
 
 def test_flags_are_kept_once_and_in_order():

@@ -174,15 +174,29 @@ def test_a_ceiling_in_doubt_accuses_no_layer():
     assert math.isnan(limits.information)
 
 
-def test_a_layer_above_the_ceiling_is_flagged():
-    """What no network can do: hold more on Y than X does."""
+def test_a_ceiling_that_fails_takes_no_layer_with_it():
+    """X is a column of distinct integers, so every sample is a class of its own, and I(X;Y) cannot be measured."""
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((500, 1))
-    y = x[:, 0] + rng.standard_normal(500)
-    made = router(x, y)
-    above, honest = made.target(Variable(y + 0.01 * rng.standard_normal(500)))[0], made.target(Variable(x))[0]
-    assert Flag.ABOVE_CEILING in above.estimate.flags
-    assert Flag.ABOVE_CEILING not in honest.estimate.flags
+    x, y = np.arange(300), rng.standard_normal(300)
+    made = Router(Estimator(n_permutations=10))
+    made.use(Variable(x, discrete=True, name="x"), Variable(y, name="y"))
+    total, usable = made.target(Variable(y + 0.1 * rng.standard_normal(300)))
+    assert total.estimate.mi > 2
+    assert usable.estimate.mi > 2
+    assert set(made.ceilings().named()) == {"log n", "psi(n) - psi(k)"}
+    assert "a class of its own" in str(made.ceiling_error)
+
+
+def test_a_decoder_that_fails_takes_no_total_with_it(monkeypatch):
+    def broken(*args, **options):
+        raise np.linalg.LinAlgError("singular")
+
+    monkeypatch.setattr("mi_callback.estimation.measure.usable_information", broken)
+    x = np.random.default_rng(0).standard_normal((200, 1))
+    total, usable = router(x, x[:, 0]).target(Variable(x))
+    assert (total.error, str(usable.error)) == (None, "singular")
+    assert total.estimate.mi > 2
+    assert math.isnan(usable.estimate.mi)
 
 
 def test_independent_layers_lie_within_the_null():
@@ -206,7 +220,6 @@ def test_spaces_are_compared_where_scaling_matters():
     x = rng.standard_normal((600, 3))
     noisy = x + 0.5 * rng.standard_normal((600, 3))
     made = router(x, n_permutations=0)
-    made.estimator.space = "auto"
     plain = Estimator(space="scores", n_permutations=0).estimate(Variable(noisy), Variable(x))
     tails = made._space_flags(Variable(np.exp(3 * noisy), name="tails"), Variable(x, name="x"), plain)
     assert tails == (Flag.SPACES_DISAGREE,)

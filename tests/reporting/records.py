@@ -21,6 +21,8 @@ def estimate(
     flags: tuple[Flag, ...] = (),
     estimator: str = "ksg",
     space: str = "scores",
+    noise_std: float | None = None,
+    reduction: str | None = None,
 ) -> MutualInformation:
     return MutualInformation(
         mi=mi,
@@ -37,6 +39,8 @@ def estimate(
         space=space,
         intrinsic_dim=1.5,
         flags=flags,
+        noise_std=noise_std,
+        reduction=reduction,
     )
 
 

@@ -79,7 +79,7 @@ def test_the_plane_says_nats_when_the_history_is_in_nats():
 def test_measurement_noise_stands_on_the_axis():
     history = History()
     history.append(epoch=0, step=0, layer="a", quantity="target", estimate=estimate())
-    noisy = estimate(estimator="mixture", space="noise 0.3")
+    noisy = estimate(estimator="mixture", space="noise 0.3", noise_std=0.3)
     history.append(epoch=0, step=0, layer="a", quantity="input", estimate=noisy)
     assert information_plane(history).axes[0].get_xlabel() == r"$I(X;T+\sigma Z)$, $\sigma=0.3$ (bits)"
 

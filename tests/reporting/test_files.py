@@ -23,6 +23,8 @@ def history():
         estimate=estimate(-0.1, p_value=None, flags=(Flag.DUPLICATES, Flag.WITHIN_NULL)),
     )
     made.append(epoch=50, step=400, layer="output", quantity="input", estimate=FAILED)
+    noisy = estimate(2.0, estimator="mixture", space="a, noise 0.1", noise_std=0.1, reduction="a")
+    made.append(epoch=50, step=400, layer="wide", quantity="input", estimate=noisy)
     made.set_ceiling("I(X;Y)", 3.4, 0.1)
     made.set_ceiling("log n", 8.5)
     made.set_metric("train_loss", 50, 0.25)
@@ -95,7 +97,7 @@ def test_csv_is_a_plain_table(history, tmp_path):
     head = path.read_text(encoding="utf-8").splitlines()[0]
     assert head == (
         "run,epoch,step,layer,quantity,mi,raw,null_mean,null_std,p_value,stderr,unit,estimator,space,intrinsic_dim,"
-        "n_samples,flags"
+        "noise_std,reduction,n_samples,flags"
     )
 
 
@@ -147,11 +149,11 @@ def test_a_frame_has_the_rows(history):
     pandas = pytest.importorskip("pandas")
     frame = history.to_frame()
     assert isinstance(frame, pandas.DataFrame)
-    assert frame.shape == (len(history), 17)
+    assert frame.shape == (len(history), 19)
     assert frame.query("layer == 'output' and quantity == 'target'").mi.tolist() == [
         row["mi"] for row in history.to_rows() if (row["layer"], row["quantity"]) == ("output", "target")
     ]
-    assert History().to_frame().shape == (0, 17)
+    assert History().to_frame().shape == (0, 19)
 
 
 @pytest.mark.parametrize("kind", ["curves", "plane", "heat_map", "profile"])

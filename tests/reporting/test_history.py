@@ -45,6 +45,8 @@ def test_a_row_has_the_documented_keys_in_order_and_plain_values():
             "estimator",
             "space",
             "intrinsic_dim",
+            "noise_std",
+            "reduction",
             "n_samples",
             "flags",
         )
@@ -66,6 +68,8 @@ def test_a_row_has_the_documented_keys_in_order_and_plain_values():
         str,
         str,
         float,
+        type(None),
+        type(None),
         int,
         list,
     ]
@@ -228,11 +232,57 @@ def test_the_limit_of_neighbour_estimates_bounds_no_other_estimator():
 
 def test_measurement_noise_is_told():
     history = History()
-    add(history, 0, quantity="input", estimator="mixture", space="noise 0.3")
+    space = "sparse random projection 20000 -> 1024, noise 0.3"
+    add(history, 0, quantity="input", estimator="mixture", space=space, noise_std=0.3, reduction=space[:-11])
     history.append(epoch=1, step=1, layer="a", quantity="input", estimate=FAILED)
     add(history, 0, quantity="target")
-    assert history.noise("input") == "0.3"
+    assert history.noise("input") == 0.3
     assert history.noise("target") is None
     loaded = History()
     loaded.load_state_dict(history.state_dict())
-    assert loaded.noise("input") == "0.3"
+    assert loaded.noise("input") == 0.3
+    assert loaded.to_rows()[0]["reduction"] == "sparse random projection 20000 -> 1024"
+
+
+def test_a_state_of_the_first_format_still_loads():
+    """Evidence: a state as version 0.1.0 wrote it, where noise and reduction stood in the name of the space only."""
+    history = a_history(1, range(1))
+    reduction = "sparse random projection 20000 -> 1024"
+    add(history, 0, "wide", quantity="input", estimator="mixture", space=f"{reduction}, noise 0.3")
+    add(history, 0, "wide", space=f"{reduction}, scores")
+    add(history, 1, "b", quantity="input", estimator="mixture", space="noise 0.5")
+    state = history.state_dict()
+    state["format"] = "mi_callback.history/1"
+    del state["columns"]["noise_std"], state["columns"]["reduction"]
+    loaded = History()
+    loaded.load_state_dict(state)
+    found = [(r["noise_std"], r["reduction"]) for r in loaded.to_rows()]
+    assert found == [(None, None)] * 2 + [(0.3, reduction), (None, reduction), (0.5, None)]
+    assert [r["mi"] for r in loaded.to_rows()] == [r["mi"] for r in history.to_rows()]
+
+
+def test_usable_information_above_an_estimated_ceiling_withdraws_it():
+    """I(X;Y) read as 1.1 where a decoder attains 3.2: the ceiling goes, and with it what layers were accused of."""
+    history = History()
+    history.set_ceiling("I(X;Y)", 1.1, 0.05)
+    history.set_ceiling("log n", 8.0)
+    add(history, 0, mi=2.0, flags=(Flag.ABOVE_CEILING, Flag.DRIFT))
+    add(history, 0, quantity="usable", mi=1.15)
+    assert "I(X;Y)" in history.ceilings_of("target")
+    add(history, 1, quantity="usable", mi=3.2)
+    assert list(history.ceilings) == ["log n"]
+    assert history.to_rows()[0]["flags"] == ["drift"]
+    history.set_ceiling("I(X;Y)", 1.1, 0.05)
+    assert list(history.ceilings) == ["log n"], "it stays withdrawn, whoever sets it again"
+    history.set_ceiling("I(X;Y)", 1.1)
+    assert "I(X;Y)" in history.ceilings, "what has no standard error is no estimate"
+
+
+def test_flags_against_another_ceiling_stay():
+    history = History()
+    history.set_ceiling("I(X;Y)", 1.1, 0.05)
+    history.set_ceiling("H(Y)", 2.0)
+    add(history, 0, mi=2.5, flags=(Flag.ABOVE_CEILING,))
+    add(history, 0, quantity="usable", mi=1.9)
+    assert list(history.ceilings) == ["H(Y)"]
+    assert history.to_rows()[0]["flags"] == ["above_ceiling"]

@@ -27,13 +27,10 @@ _TITLE = 32  # characters, 2 inches at 9 points: what names of 24 characters in 
 
 
 def in_doubt(history: Estimates, series: Series) -> NDArray[np.bool_]:
-    """Which points are flagged, or above a ceiling by two standard errors (a 95 % interval); shape (E,)."""
+    """Which points are flagged, or above a ceiling beyond error; shape (E,)."""
     marked: NDArray[np.bool_] = series.flagged.copy()
-    stderr = np.nan_to_num(series.stderr)
     for ceiling in history.ceilings_of(series.quantity).values():
-        own = 0.0 if math.isnan(ceiling.stderr) else ceiling.stderr
-        # a count that equals its ceiling may stand above it in the last bits: 12 + 1e-13 was seen
-        marked[series.mi > ceiling.value + 2 * np.hypot(stderr, own) + 1e-9] = True
+        marked |= ceiling.is_below(series.mi, series.stderr)
     return marked
 
 
