@@ -179,9 +179,6 @@ class Estimates(Protocol):
 
     def __len__(self) -> int: ...
 
-    def of_run(self) -> Estimates:
-        """The last run alone."""
-
     def to_rows(self) -> list[dict[str, Any]]:
         """One dict a layer, quantity and epoch."""
 
