@@ -12,6 +12,7 @@ from scipy.special import entr, ndtr, ndtri
 
 from mi_callback.estimation.ceilings import per_nat
 from mi_callback.estimation.measure import Estimator
+from mi_callback.estimation.permutation import stream
 from mi_callback.estimation.records import MutualInformation, Unit
 from mi_callback.estimation.variable import Variable
 
@@ -74,7 +75,7 @@ def calibrate(
         real = estimator.estimate(Variable(t, name="activations"), Variable(partner, discrete=discrete, name="partner"))
         truth = max(real.mi, 0.1 * math.log(2) * per_nat(estimator.unit))
     nats = truth / per_nat(estimator.unit)
-    rng = np.random.default_rng(seed)
+    rng = stream(seed, 9)
     y: ArrayLike
     if discrete:
         x, y, nats = class_surrogate(t, np.asarray(partner).reshape(-1), nats, rng)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,7 @@ __all__ = [
     "check_count",
     "check_enough_samples",
     "check_finite",
+    "check_points",
     "check_same_length",
     "columns_of",
 ]
@@ -33,6 +34,23 @@ def check_count(name: str, value: object, least: int) -> int:
     if value < least:
         raise ValueError(f"{name}: expected at least {least}, got {value}.")
     return int(value)
+
+
+def check_points(n_points: object, k: int) -> int | Literal["auto"] | None:
+    """Return a number of evaluation points, "auto" or None; raise TypeError or ValueError otherwise."""
+    if n_points is None:
+        return None
+    if isinstance(n_points, str):
+        if n_points != "auto":
+            raise ValueError(f"n_points: expected 'auto', a whole number or None, got {n_points!r}.")
+        return "auto"
+    number = check_count("n_points", n_points, 1)
+    if number < k + 2:
+        raise ValueError(
+            f"n_points: expected at least k + 2 = {k + 2} evaluation points, got {number}. Use 'auto', None for all "
+            "samples, or some hundreds: the error bar grows like 1 / sqrt(n_points)."
+        )
+    return number
 
 
 def check_enough_samples(n_samples: int, k: int) -> None:

@@ -11,12 +11,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mi_callback.estimation.ceilings import per_nat
-from mi_callback.estimation.checks import check_choice, check_count, check_enough_samples, check_same_length
+from mi_callback.estimation.checks import (
+    check_choice,
+    check_count,
+    check_enough_samples,
+    check_points,
+    check_same_length,
+)
 from mi_callback.estimation.dimension import intrinsic_dimension
 from mi_callback.estimation.estimators import read_table
 from mi_callback.estimation.flagging import judged, spaces_disagree, with_flags
 from mi_callback.estimation.neighbors import Metric, NeighborTable
 from mi_callback.estimation.permutation import Permutations, p_value
+from mi_callback.estimation.points import MOST, PILOT, NPoints, evaluation_points, points_needed
 from mi_callback.estimation.records import Flag, MutualInformation, Unit
 from mi_callback.estimation.spaces.competition import read_in_best_space
 from mi_callback.estimation.subsampling import drop_singletons, subsample
@@ -44,7 +51,8 @@ class Estimator:
         metric: "euclidean" or "chebyshev".
         space: where distances are taken; see ``mutual_information``.
         unit: "bits" or "nats".
-        seed: seed of permutations and subsamples.
+        seed: seed of permutations, subsamples and evaluation points.
+        n_points: number of evaluation points Q; see ``mutual_information``.
 
     Raises:
         ValueError, TypeError: an argument that is not understood.
@@ -59,6 +67,7 @@ class Estimator:
         space: Space = "auto",
         unit: Unit = "bits",
         seed: int = 0,
+        n_points: NPoints = "auto",
     ) -> None:
         check_choice("metric", metric, get_args(Metric))
         check_choice("space", space, get_args(Space))
@@ -69,6 +78,7 @@ class Estimator:
         self.metric: Metric = metric
         self.space: Space = space
         self.unit: Unit = unit
+        self.n_points = check_points(n_points, self.k)
 
     def estimate(self, x: Variable, y: Variable) -> MutualInformation:
         """Mutual information I(x; y), in ``unit``.
@@ -170,6 +180,7 @@ class Estimator:
             intrinsic_dim=math.nan,
             reason=reason,
             noise_std=noise_std,
+            n_points=len(local),
         )
 
     def failed(self, n_samples: int) -> MutualInformation:
@@ -187,8 +198,9 @@ class Estimator:
             return self._nothing(n, name, flags)
         fits = self.space in ("auto", "supervised")
         space: PlainSpace = "scores" if fits else cast(PlainSpace, self.space)
-        table = x.table(space, self.metric, self.k)
-        target = y.target(space, self.metric, self.k)
+        points = self._points(x, y, space)
+        table = x.table(space, self.metric, self.k, points)
+        target = y.target(space, self.metric, self.k, points)
         if _share_of_repeats(table, target) > _DUPLICATES:
             flags.add(Flag.DUPLICATES)
         if fits:
@@ -205,7 +217,7 @@ class Estimator:
             )
             if fitted is not None:
                 return self._record(
-                    float(fitted.local.mean()),
+                    fitted.local,
                     fitted.null,
                     fitted.stderr,
                     fitted.half,
@@ -216,10 +228,10 @@ class Estimator:
                     flags,
                     fitted.n_completed,
                 )
-        reading = read_table(table, target, self.k, Permutations(n, self.n_permutations, self.seed))
-        parts = subsample(table, target, self.k, self.seed, balanced=space != "raw")
+        reading = read_table(table, target, self.k, Permutations(n, self.n_permutations, self.seed, points))
+        parts = subsample(table, target, self.k, self.seed, local=reading.local, balanced=space != "raw")
         return self._record(
-            float(reading.local.mean()),
+            reading.local,
             reading.null,
             parts.stderr,
             parts.half,
@@ -231,9 +243,22 @@ class Estimator:
             reading.n_completed,
         )
 
+    def _points(self, x: Variable, y: Variable, space: PlainSpace) -> NDArray[np.int64] | None:
+        """The evaluation points, the same for all variables of so many samples; None for all samples."""
+        n = x.n_samples
+        if self.n_points is None or (self.n_points == "auto" and n <= MOST):
+            return None
+        if self.n_points != "auto":
+            return evaluation_points(n, self.n_points, self.seed)
+        pilot = evaluation_points(n, PILOT, self.seed)
+        local = read_table(
+            x.table(space, self.metric, self.k, pilot), y.target(space, self.metric, self.k, pilot), self.k
+        ).local
+        return evaluation_points(n, points_needed(local), self.seed)
+
     def _record(
         self,
-        raw: float,
+        local: NDArray[np.float64],
         null: NDArray[np.float64],
         stderr: float,
         half: float,
@@ -245,7 +270,7 @@ class Estimator:
         n_completed: int,
     ) -> MutualInformation:
         """From nats to a record in the unit asked for."""
-        unit = per_nat(self.unit)
+        unit, raw = per_nat(self.unit), float(local.mean())
         mean = float(null.mean()) if null.size else 0.0
         return MutualInformation(
             mi=(raw - mean) * unit,
@@ -264,12 +289,13 @@ class Estimator:
             flags=tuple(flag for flag in Flag if flag in flags),
             n_completed=n_completed,
             half=half * unit,
+            n_points=len(local),
         )
 
     def _nothing(self, n_samples: int, estimator: str, flags: set[Flag]) -> MutualInformation:
         """The record of a side that does not vary."""
         return self._record(
-            0.0,
+            np.zeros(n_samples),
             np.zeros(self.n_permutations),
             0.0,
             0.0,
@@ -320,6 +346,7 @@ def mutual_information(
     unit: Unit = "bits",
     discrete: bool | None = None,
     seed: int = 0,
+    n_points: NPoints = "auto",
 ) -> MutualInformation:
     """Mutual information I(x; y) from samples, in ``unit``, by k nearest neighbours.
 
@@ -341,7 +368,11 @@ def mutual_information(
             scale: distances divided by the median distance to the sqrt(k n)-th neighbour.
         unit: "bits" or "nats".
         discrete: whether y holds class labels, told by its type and values if None. Equal rows are one class.
-        seed: seed of permutations and subsamples.
+        seed: seed of permutations, subsamples and evaluation points.
+        n_points: number of evaluation points Q, at least k + 2. Local values are taken at Q random samples, each with
+            its neighbours among all n, in Q / n of the time: the estimate keeps its bias, and its error bar grows by
+            the sampling error. "auto": all samples up to 10,000; of more, 2,000 to 10,000, as many as bring the
+            sampling error under .02 nats. None, or more than there are samples: all.
 
     Returns:
         The estimate with its null, p-value, standard error and flags.
@@ -360,7 +391,9 @@ def mutual_information(
         >>> bool(0.4 < mutual_information(x, y).mi < 0.6)  # exact: 0.5 bits
         True
     """
-    estimator = Estimator(k=k, n_permutations=n_permutations, metric=metric, space=space, unit=unit, seed=seed)
+    estimator = Estimator(
+        k=k, n_permutations=n_permutations, metric=metric, space=space, unit=unit, seed=seed, n_points=n_points
+    )
     a, b = Variable(x, discrete=False, name="x"), Variable(y, discrete=discrete, name="y")
     if b.kind.is_guess:
         warnings.warn(f"y is taken as {b.kind}. If they are classes, pass discrete=True.", stacklevel=2)

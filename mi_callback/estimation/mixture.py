@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mi_callback.estimation.entropy import group_rows
+from mi_callback.estimation.permutation import stream
 
 __all__ = ["MixtureTerms", "mixture_information"]
 
@@ -86,7 +87,7 @@ def mixture_information(activations: ArrayLike, noise_std: float, *, seed: int =
         )
     groups = group_rows(s)
     centres = s[groups.first]
-    rng = np.random.default_rng((seed, 0x3A7))  # a stream of its own: users seed their data with small numbers too
+    rng = stream(seed, 0x3A7)
     in_first_half = np.zeros(n, dtype=bool)
     in_first_half[rng.permutation(n)[: n // 2]] = True
     m = len(centres)

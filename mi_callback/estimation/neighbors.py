@@ -196,7 +196,11 @@ class NeighborTable:
         )
 
     def restricted(
-        self, part: NDArray[np.integer], width: int | None = None, unit_rank: int | None = None
+        self,
+        part: NDArray[np.integer],
+        width: int | None = None,
+        unit_rank: int | None = None,
+        points: NDArray[np.integer] | None = None,
     ) -> NeighborTable:
         """The table of a subset of the samples: the same rows, as far as they are in it, filtered. No search.
 
@@ -204,6 +208,7 @@ class NeighborTable:
             part: shape (r,), samples in ascending order.
             width: neighbours to keep, all if None.
             unit_rank: take the typical distance to the neighbour of this rank for unit; if None the unit stays.
+            points: evaluation points among the subset, which a line needs: a table knows its own.
         """
         place = np.full(self.n_samples, -1, np.int32)
         place[part] = np.arange(len(part), dtype=np.int32)

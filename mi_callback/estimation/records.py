@@ -117,6 +117,7 @@ class MutualInformation:
         unit: "bits" or "nats".
         k: number of neighbours.
         n_samples: number of samples n that entered the estimate.
+        n_points: number of evaluation points, the samples at which local values were taken; None if unknown.
         estimator: name of the estimator, such as "ksg" or "ross".
         space: name of the space in which distances were taken.
         intrinsic_dim: intrinsic dimension of x by maximum likelihood (Levina & Bickel 2004); NaN if undefined.
@@ -152,6 +153,7 @@ class MutualInformation:
     reason: str = ""
     noise_std: float | None = None
     reduction: str | None = None
+    n_points: int | None = None
 
     def __repr__(self) -> str:
         """What a reader wants to see first; the null and the rest are attributes."""

@@ -20,6 +20,7 @@ from mi_callback.estimation.evidence import Witness
 from mi_callback.estimation.flagging import flags_from_mixture, flags_from_samples, judged, with_flags
 from mi_callback.estimation.measure import Estimator
 from mi_callback.estimation.mixture import mixture_information
+from mi_callback.estimation.permutation import stream
 from mi_callback.estimation.records import Flag, MutualInformation
 from mi_callback.estimation.variable import Variable
 
@@ -251,7 +252,7 @@ class Router:
     def _noisy_neighbors(self, part: NDArray[np.float64], every: int) -> Witness:
         """The same information by another estimator: neighbours of the activations with the noise added."""
         assert self._x_to_pair is not None
-        rng = np.random.default_rng((self.estimator.seed, 0x0E1))
+        rng = stream(self.estimator.seed, 0x0E1)
         noisy = part + self.noise_std[0] * rng.standard_normal(part.shape)
         x = self._x_to_pair if every == 1 else self._x_to_pair.subset(np.arange(self._x_to_pair.n_samples)[::every])
         other = self._without_null.estimate(Variable(noisy, name="noisy activations"), x)

@@ -35,20 +35,28 @@ class ScalarTarget:
     unit: float = 1.0
 
     @classmethod
-    def build(cls, values: NDArray[np.float64], *, unit_rank: int | None = None) -> ScalarTarget:
+    def build(
+        cls,
+        values: NDArray[np.floating],
+        *,
+        unit_rank: int | None = None,
+        points: NDArray[np.integer] | None = None,
+    ) -> ScalarTarget:
         """Sort values.
 
         Args:
             values: shape (n,), finite.
             unit_rank: take the typical distance to the neighbour of this rank for unit (the balanced scale).
+            points: shape (Q,), samples whose distances say what is typical; None for all.
         """
-        values = np.ascontiguousarray(values)
-        unit = 1.0
-        if unit_rank is not None:
-            unit = typical(distances_on_line(np.sort(values), unit_rank))
+        values = np.ascontiguousarray(values, dtype=np.float64)
         order = np.argsort(values, kind="stable").astype(np.int32)
         positions = np.empty(len(order), np.int32)
         positions[order] = np.arange(len(order), dtype=np.int32)
+        unit = 1.0
+        if unit_rank is not None:
+            places = None if points is None else positions[points].astype(np.intp)
+            unit = typical(distances_on_line(values[order], unit_rank, places))
         _, group, sizes = np.unique(values[order], return_inverse=True, return_counts=True)
         return cls(values, order, positions, sizes[group].astype(np.int32), unit)
 
@@ -58,16 +66,37 @@ class ScalarTarget:
         return len(self.values)
 
     def restricted(
-        self, rows: NDArray[np.integer], width: int | None = None, unit_rank: int | None = None
+        self,
+        rows: NDArray[np.integer],
+        width: int | None = None,
+        unit_rank: int | None = None,
+        points: NDArray[np.integer] | None = None,
     ) -> ScalarTarget:
         """The target of a subset of the samples; ``width``, which a table needs, has no meaning here."""
-        part = ScalarTarget.build(self.values[rows], unit_rank=unit_rank)
+        part = ScalarTarget.build(self.values[rows], unit_rank=unit_rank, points=points)
         return part if unit_rank is not None else replace(part, unit=self.unit)
 
 
-def distances_on_line(line: NDArray[np.float64], rank: int) -> NDArray[np.float64]:
-    """Distance of each of n sorted values to its neighbour of a rank, less than n."""
+def distances_on_line(
+    line: NDArray[np.float64], rank: int, places: NDArray[np.intp] | None = None
+) -> NDArray[np.float64]:
+    """Distance of sorted values to their neighbour of a rank.
+
+    Args:
+        line: shape (n,), ascending.
+        rank: less than n.
+        places: shape (Q,), the values whose distances are wanted; None for all.
+    """
     n = len(line)
+    if places is not None:
+        nearest = np.full(len(places), np.inf)
+        for below in range(rank + 1):
+            first, last = places - below, places + (rank - below)
+            within = (first >= 0) & (last < n)
+            own = line[places]
+            farther = np.maximum(own - line[np.maximum(first, 0)], line[np.minimum(last, n - 1)] - own)
+            np.minimum(nearest, farther, out=nearest, where=within)
+        return nearest
     nearest = np.full(n, np.inf)
     for below in range(rank + 1):  # that many of the neighbours lie below
         above = rank - below
@@ -101,7 +130,11 @@ class LabelTarget:
         return len(self.codes)
 
     def restricted(
-        self, rows: NDArray[np.integer], width: int | None = None, unit_rank: int | None = None
+        self,
+        rows: NDArray[np.integer],
+        width: int | None = None,
+        unit_rank: int | None = None,
+        points: NDArray[np.integer] | None = None,
     ) -> LabelTarget:
         """The target of a subset of the samples; the other arguments, which a table needs, have no meaning here."""
         return LabelTarget.build(self.codes[rows])

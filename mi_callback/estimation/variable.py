@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,10 +15,15 @@ from mi_callback.estimation.neighbors import Metric, NeighborTable, balance_rank
 from mi_callback.estimation.spaces import normal_scores, standardize
 from mi_callback.estimation.targets import LabelTarget, ScalarTarget, Target
 
-__all__ = ["PlainSpace", "Variable"]
+__all__ = ["PlainSpace", "Points", "Variable"]
 
 PlainSpace = Literal["raw", "standard", "scores"]
-_SPACES = {"raw": lambda values: values, "standard": standardize, "scores": normal_scores}
+Points: TypeAlias = NDArray[np.int64] | None
+_SPACES: dict[PlainSpace, Callable[[NDArray[Any]], NDArray[np.floating]]] = {
+    "raw": lambda values: values.astype(np.float64),
+    "standard": standardize,
+    "scores": normal_scores,
+}
 
 _TARGET_ENTRIES = 2**24  # neighbours a target's table may list beyond the usual: wide rows seldom need completing
 
@@ -52,9 +58,9 @@ class Variable:
             check_finite(name, array)
         self.kind = discrete if isinstance(discrete, Kind) else kind_of(array, discrete)
         self.values = array
-        self._spaces: dict[str, NDArray[np.float64]] = {}
-        self._tables: dict[tuple[PlainSpace, Metric, int, bool], NeighborTable] = {}
-        self._scalars: dict[tuple[PlainSpace, int], ScalarTarget] = {}
+        self._spaces: dict[str, NDArray[np.floating]] = {}
+        self._tables: dict[tuple[PlainSpace, Metric, int, bool, bytes], NeighborTable] = {}
+        self._scalars: dict[tuple[PlainSpace, int, bytes], ScalarTarget] = {}
         self._labels: LabelTarget | None = None
 
     @property
@@ -86,42 +92,45 @@ class Variable:
         """The variable of some of the samples, as if the others had never been."""
         return Variable(self.values[rows], discrete=self.kind, name=self.name)
 
-    def in_space(self, space: PlainSpace) -> NDArray[np.float64]:
+    def in_space(self, space: PlainSpace) -> NDArray[np.floating]:
         """Values in a space that fits nothing, shape (n, d)."""
         if not self.is_numeric:
             raise TypeError(f"{self.name}: expected real numbers, got {self.values.dtype}. Code categories as numbers.")
         if space not in self._spaces:
-            self._spaces[space] = np.asarray(_SPACES[space](self.values.astype(np.float64)), dtype=np.float64)
+            self._spaces[space] = _SPACES[space](self.values)
         return self._spaces[space]
 
-    def table(self, space: PlainSpace, metric: Metric, k: int, *, wide: bool = False) -> NeighborTable:
+    def table(
+        self, space: PlainSpace, metric: Metric, k: int, points: Points = None, *, wide: bool = False
+    ) -> NeighborTable:
         """Neighbour table, on the balanced scale except in the raw space.
 
         Args:
             space: "raw", "standard" or "scores".
             metric: "euclidean" or "chebyshev".
             k: number of neighbours.
+            points: shape (Q,), ascending, evaluation points; None for all samples.
             wide: list more neighbours, as for a table that serves every epoch.
         """
-        wide = wide or (space, metric, k, True) in self._tables
-        key = (space, metric, k, wide)
+        which = b"" if points is None else points.tobytes()
+        wide = wide or (space, metric, k, True, which) in self._tables
+        key = (space, metric, k, wide, which)
         if key not in self._tables:
             n = self.n_samples
-            width = max(default_width(n, k), min(n - 1, _TARGET_ENTRIES // n)) if wide else default_width(n, k)
-            self._tables[key] = NeighborTable.build(
-                self.in_space(space), width, metric, unit_rank=None if space == "raw" else balance_rank(n, k)
-            )
+            n_rows = n if points is None else len(points)
+            width = max(default_width(n, k), min(n - 1, _TARGET_ENTRIES // n_rows)) if wide else default_width(n, k)
+            rank = None if space == "raw" else balance_rank(n, k)
+            self._tables[key] = NeighborTable.build(self.in_space(space), width, metric, unit_rank=rank, points=points)
         return self._tables[key]
 
-    def target(self, space: PlainSpace, metric: Metric, k: int) -> Target:
-        """What a layer's table is compared with: labels, values on a line, or a table."""
+    def target(self, space: PlainSpace, metric: Metric, k: int, points: Points = None) -> Target:
+        """What a layer's table is compared with: labels, values on a line, or a table. Arguments as for ``table``."""
         if self.discrete:
             return self.labels
         if self.values.shape[1] > 1:
-            return self.table(space, metric, k, wide=True)
-        if (space, k) not in self._scalars:
-            self._scalars[space, k] = ScalarTarget.build(
-                self.in_space(space)[:, 0],
-                unit_rank=None if space == "raw" else balance_rank(self.n_samples, k),
-            )
-        return self._scalars[space, k]
+            return self.table(space, metric, k, points, wide=True)
+        key = (space, k, b"" if points is None else points.tobytes())
+        if key not in self._scalars:
+            rank = None if space == "raw" else balance_rank(self.n_samples, k)
+            self._scalars[key] = ScalarTarget.build(self.in_space(space)[:, 0], unit_rank=rank, points=points)
+        return self._scalars[key]

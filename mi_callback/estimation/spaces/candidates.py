@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mi_callback.estimation.permutation import stream
 from mi_callback.estimation.spaces.linear import (
     Array,
     Whitening,
@@ -151,7 +152,7 @@ def _canonical(half: FittingHalf, name: str, expand: Map | None, n: int) -> Fitt
     """Canonical directions of the first n samples, of their radii too if expanded; None if none stands above chance."""
     x, y = half.x[:n], half.y[:n]
     all_of_it = n == len(half.x)
-    rng = np.random.default_rng(half.seed)
+    rng = stream(half.seed, 4)
     features_x = _expanded(Whitening.fit(x, half.seed) if all_of_it else half.whiten_x, x, expand, half.seed)
     if half.n_classes:
         pairs = canonical_pairs(features_x(x), code_labels(y, half.n_classes).functions, rng)
@@ -278,7 +279,7 @@ class Projection:
         Directions are those that moments see; where these explain nothing, the one that oscillations point in.
         """
         x, functions = self.whitened[: self.n_fit], self.target.functions[: self.n_fit]
-        rng = np.random.default_rng(self.seed)
+        rng = stream(self.seed, 5)
         network = None
         for search in (informative_directions, oscillating_direction):
             directions = search(x, functions, rng)

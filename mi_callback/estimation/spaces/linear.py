@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import eigsh
 
+from mi_callback.estimation.permutation import stream
+
 __all__ = [
     "Array",
     "CanonicalPairs",
@@ -83,7 +85,7 @@ def principal_basis(values: Array, rank: int, *, iterations: int, seed: int = 0)
         iterations: products with the covariance: one will do for features to read, two for a basis to whiten in.
         seed: seed of the sketch.
     """
-    sketch = np.random.default_rng(seed).standard_normal((values.shape[1], rank), dtype=np.float32)
+    sketch = stream(seed, 6).standard_normal((values.shape[1], rank), dtype=np.float32)
     for _ in range(iterations):
         sketch = values.T @ (values @ np.linalg.qr(sketch)[0])
     basis: Array = np.linalg.qr(sketch)[0]

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from mi_callback.estimation.permutation import stream
 from mi_callback.estimation.spaces.linear import Array
 
 __all__ = ["CodedTarget", "SliceNetwork", "code_coordinates", "code_labels", "fit_network", "polynomials", "refine"]
@@ -259,7 +260,7 @@ def fit_network(x: Array, target: CodedTarget, n_fit: int, directions: Array, *,
         directions: shape (p, h), to begin with.
         seed: seed of weights and batches.
     """
-    rng = np.random.default_rng(seed)
+    rng = stream(seed, 7)
     indicators = target.indicators
     sizes = (*directions.shape, *_HIDDEN, indicators.shape[1])
     weights = [(rng.standard_normal((a, b)) * np.sqrt(2 / a)).astype(np.float32) for a, b in pairwise(sizes)]
@@ -274,7 +275,7 @@ def fit_network(x: Array, target: CodedTarget, n_fit: int, directions: Array, *,
 
 def refine(network: SliceNetwork, x: Array, target: CodedTarget, *, seed: int = 0) -> SliceNetwork:
     """Go on for a few epochs, in steps that end at zero, with all samples."""
-    rng = np.random.default_rng(seed)
+    rng = stream(seed, 8)
     return _train(network, x, target.indicators, rng, epochs=_REFINING_EPOCHS, step=0.5, held_out=None)
 
 
