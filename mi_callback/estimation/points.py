@@ -1,7 +1,7 @@
 """Evaluation points: the samples at which local values are taken, each with its neighbours among all samples.
 
-KSG, Ross and mixture estimates are means over samples of a local value. Their mean over Q random samples has the bias of
-all n, costs Q / n of the work, and adds one error that is known: sd(local)^2 (1 / Q - 1 / n).
+KSG, Ross and mixture estimates are means over samples of a local value. Their mean over Q random samples has the bias
+of all n, costs Q / n of the work, and adds one error that is known: sd(local)^2 (1 / Q - 1 / n).
 """
 
 from __future__ import annotations
