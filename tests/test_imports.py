@@ -19,9 +19,9 @@ HEAVY = ("torch", "lightning", "pytorch_lightning", "matplotlib", "tensorboard")
 
 
 ALLOWED = {
-    "estimation": ("mi_callback.estimation",),
-    "collection": ("mi_callback.collection",),
-    "reporting": ("mi_callback.reporting", "mi_callback.estimation.records"),
+    "estimation": ("mi_callback.estimation", "mi_callback.quantities"),
+    "collection": ("mi_callback.collection", "mi_callback.quantities"),
+    "reporting": ("mi_callback.reporting", "mi_callback.estimation.records", "mi_callback.quantities"),
 }
 
 
