@@ -71,7 +71,7 @@ def flags_from_record(estimate: MutualInformation, *, partner_dim: float = math.
     """What an estimate by neighbours says against itself: saturation, dimension, drift, and the null band.
 
     Args:
-        estimate: an estimate by "ksg", "ross" or "mixed".
+        estimate: an estimate by "ksg" or "ross".
         partner_dim: intrinsic dimension of the second side, if known; the first side's is in the record.
     """
     e, nat = estimate, per_nat(estimate.unit)
