@@ -497,7 +497,7 @@ def test_the_networks_own_tables_of_x_and_y_are_made_once(tmp_path, monkeypatch)
     monkeypatch.setattr(measuring, "Variable", lambda *a, name, **k: made.append(name) or variable(*a, name=name, **k))
     fit(tmp_path, monitor(layers=["net.1"]), max_epochs=3)
     # The first batch, tried before training, is a set of its own.
-    assert [name for name in made if name in ("y", "inputs")] == ["inputs", "y"] * 2
+    assert [name for name in made if name in ("targets", "inputs")] == ["inputs", "targets"] * 2
 
 
 def test_a_convolution_too_wide_to_keep_is_reduced_read_and_named(tmp_path):

@@ -1,7 +1,8 @@
 """Training is the same to the last bit with and without the callback.
 
 Evidence: every set-up is trained twice from one seed. Weights, buffers, optimiser states, logged metrics, loop state,
-the states of loaders and data sets and the random state at the end are compared with ``torch.equal``.
+the states of loaders and data sets and the random state at the end are compared with ``torch.equal``; so are the
+numbers of threads of torch, BLAS and OpenMP: how torch splits a sum, and so its last bits, depends on them.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import faiss
 import lightning
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.loggers.logger import Logger
+from threadpoolctl import threadpool_info
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, TensorDataset
 
@@ -93,6 +96,15 @@ def train(path, setup: Setup, callbacks: list[lightning.Callback]) -> dict[str, 
         "data": [getattr(getattr(one, "dataset", None), "state", None) for one in loaders],
         "random": [random.getstate(), np.random.get_state(), torch.get_rng_state()],  # noqa: NPY002
         "gradients": [p.requires_grad for p in run.lightning_module.parameters()],
+    }
+
+
+def threads() -> dict[str, Any]:
+    """Numbers of threads that the calling thread would use."""
+    return {
+        "torch": torch.get_num_threads(),
+        "faiss": faiss.omp_get_max_threads(),
+        "libraries": {one["filepath"]: one["num_threads"] for one in threadpool_info()},
     }
 
 
@@ -220,6 +232,30 @@ class Blocks(Sampler):
 
 
 # ------------------------------------------------------------------------------------------------------------- models
+
+
+class Attention(nn.Module):
+    """Softmax over all features against the batch, and reductions over both."""
+
+    def forward(self, x):
+        return x * torch.softmax(x, dim=1) - x.mean(dim=0) / (1 + x.square().sum().sqrt())
+
+
+def reducing() -> Net:
+    """Wide layers of the kinds that sum in threads."""
+    width = 256
+    return Net(
+        nn.Sequential(
+            nn.Linear(16, width),
+            nn.LayerNorm(width),
+            nn.ReLU(),
+            Attention(),
+            nn.Linear(width, width),
+            nn.LayerNorm(width),
+            nn.Tanh(),
+            nn.Linear(width, 1),
+        )
+    )
 
 
 def normalised(dropout: float = 0.0) -> Net:
@@ -384,6 +420,10 @@ SETUPS = {
         f"augmented by {draw} in workers": Setup(data=lambda draw=draw: augmented(draw, num_workers=2))
         for draw in ("torch", "own")
     },
+    **{
+        f"reductions over {n} samples": Setup(reducing, lambda n=n: loader(n, 16, batch_size=n))
+        for n in (120, 350, 1000)
+    },
     "dropout": Setup(lambda: normalised(0.5)),
     "batch normalisation": Setup(normalised),
     "frozen batch normalisation": Setup(FrozenNorm),
@@ -430,8 +470,10 @@ SETUPS = {
 def test_training_is_the_same_with_and_without(tmp_path, name):
     setup = SETUPS[name]
     without = train(tmp_path / "a", setup, [])
+    before = threads()
     callback = monitor(**setup.monitor)
     measured = train(tmp_path / "b", setup, [callback])
+    assert threads() == before
     assert_equal(without, measured)
     rows = callback.history.to_rows()
     assert len({row["epoch"] for row in rows}) >= 2

@@ -36,7 +36,7 @@ def spanned(f: NDArray[np.float64]) -> NDArray[np.float64]:
 
     A penalty on the squared length of the weights, and so the decoder, is the same in both.
     """
-    return f if f.shape[1] <= len(f) else np.ascontiguousarray(np.linalg.qr(f.T, mode="r").T)
+    return f if f.shape[1] <= len(f) else np.ascontiguousarray(np.asarray(np.linalg.qr(f.T, mode="r")).T)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -293,7 +293,7 @@ class _Logistic:
         return np.asarray(factor, dtype=np.float32)
 
     def _scores(self, w: NDArray[np.float32]) -> NDArray[np.float32]:
-        return (w.reshape(-1, w.shape[2]) @ self.features.T).reshape(*w.shape[:2], -1)
+        return np.asarray((w.reshape(-1, w.shape[2]) @ self.features.T).reshape(*w.shape[:2], -1))
 
     def _products(self, residuals: NDArray[np.float32]) -> NDArray[np.float32]:
         return (residuals.reshape(-1, residuals.shape[2]) @ self.features).reshape(*residuals.shape[:2], -1)

@@ -18,7 +18,7 @@ from mi_callback.estimation.flagging import judged, spaces_disagree, with_flags
 from mi_callback.estimation.neighbors import Metric, NeighborTable
 from mi_callback.estimation.permutation import Permutations, p_value
 from mi_callback.estimation.records import Flag, MutualInformation, Unit
-from mi_callback.estimation.spaces.fitted import read_in_best_space
+from mi_callback.estimation.spaces.competition import read_in_best_space
 from mi_callback.estimation.subsampling import drop_singletons, subsample
 from mi_callback.estimation.targets import LabelTarget, Target
 from mi_callback.estimation.usable import usable_information
@@ -297,15 +297,15 @@ def _without_singletons(x: Variable, y: Variable) -> tuple[Variable, Variable, s
 
 def _share_of_repeats(table: NeighborTable, target: Target) -> float:
     """Share of samples that repeat an earlier one on both sides."""
-    if not (table.atoms > 1).any():
+    if not (table.copies > 1).any():
         return 0.0
     if isinstance(target, LabelTarget):
         other: NDArray[np.generic] = target.codes
     elif isinstance(target, NeighborTable):
-        other = target.first
+        other = target.leaders
     else:
         other = target.values
-    pairs = np.rec.fromarrays([table.first, other])
+    pairs = np.rec.fromarrays([table.leaders, other])
     return 1 - len(np.unique(pairs)) / table.n_samples
 
 

@@ -2,6 +2,8 @@
 
 Continuous targets: Kraskov, Stoegbauer & Grassberger (2004), first estimator (doi:10.1103/PhysRevE.69.066138, eq. 8).
 Class labels: Ross (2014), doi:10.1371/journal.pone.0087357. Coincident samples: Gao et al. (2017), arXiv:1709.06212.
+
+The same without tables, in a dozen lines of numpy, is ``tests/naive.py``, which the tests compare with.
 """
 
 from __future__ import annotations
@@ -64,42 +66,25 @@ def read_table(table: NeighborTable, target: Target, k: int, permutations: Permu
     completed = 0
     for batch in _batches(n, permutations):
         read = _reader(table, target, k, psi, batch)
-        out = _Output(
+        out = kernels.Output(
             local=np.empty(n) if totals else local,
             sums=np.zeros((-(-n // _CHUNK), len(batch))),
-            beyond=np.empty(batch.T.shape, np.float32),
+            completed=np.empty(batch.T.shape, np.float32),
             x_counts=np.zeros(batch.T.shape if isinstance(target, NeighborTable) else (1, 1), np.int32),
         )
         run_in_threads(partial(read, out), n, _CHUNK)
         total = out.sums.sum(axis=0)
-        completed += int(np.count_nonzero(out.beyond >= 0))
+        completed += int(np.count_nonzero(out.completed >= 0))
         if isinstance(target, NeighborTable):
             # Rows that reached beyond the target's table: one pass counts the targets within all of them.
             rows, which = np.nonzero(out.x_counts)
-            nearer = target.count_nearer(batch[which, rows], out.beyond[rows, which], _ratio(table, target))
+            nearer = target.count_nearer(batch[which, rows], out.completed[rows, which], _ratio(table, target))
             terms = psi[k] - psi[out.x_counts[rows, which]] - psi[nearer + 1]
             total += np.bincount(which, weights=terms, minlength=len(batch))
             out.local[rows[which == 0]] = terms[which == 0]
         totals.append(total)
     constant = digamma(n)
     return Reading(local + constant, np.concatenate(totals)[1:] / n + constant, completed)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Output:
-    """What the kernels write for a batch of P permutations; see there.
-
-    Attributes:
-        local: shape (n,).
-        sums: shape (chunks, P).
-        beyond: shape (n, P).
-        x_counts: shape (n, P); (1, 1) where the target has no table.
-    """
-
-    local: NDArray[np.float64]
-    sums: NDArray[np.float64]
-    beyond: NDArray[np.float32]
-    x_counts: NDArray[np.int32]
 
 
 def _batches(n: int, permutations: Permutations | None) -> Iterator[NDArray[np.int32]]:
@@ -116,63 +101,62 @@ def _batches(n: int, permutations: Permutations | None) -> Iterator[NDArray[np.i
 
 def _reader(
     table: NeighborTable, target: Target, k: int, psi: NDArray[np.float64], batch: NDArray[np.int32]
-) -> Callable[[_Output, int, int], None]:
+) -> Callable[[kernels.Output, int, int], None]:
     """The function that reads rows start to stop against a kind of target, permuted by a batch of shape (P, n)."""
-    side = (table.indices, table.distances, table.lengths, table.radii, table.atoms, table.first)
-    values = (table.values, table.metric_code)
+    side = table.arrays
     if isinstance(target, LabelTarget):
         labels = target.codes[batch]
         members = np.argsort(labels, axis=1, kind="stable").astype(np.int32)
-        classes = (labels, members, np.concatenate([[0], np.cumsum(target.sizes)]), psi, k)
+        classes = kernels.Classes(labels, members, np.concatenate([[0], np.cumsum(target.sizes)]))
 
-        def read_labels(out: _Output, start: int, stop: int) -> None:
-            sums = out.sums[start // _CHUNK]
-            kernels.scan_labels(*side, *classes, start, stop, out.local, sums, out.beyond)
-            rows = start + np.flatnonzero((out.beyond[start:stop] >= 0).any(axis=1))
+        def read_labels(out: kernels.Output, start: int, stop: int) -> None:
+            kernels.scan_labels(side, classes, psi, k, start, stop, _of_chunk(out, start))
+            rows = start + np.flatnonzero((out.completed[start:stop] >= 0).any(axis=1))
             if len(rows):  # seldom: rare classes, and samples among those of another class
-                rest = (*values, *table.distances_to_all(rows), *classes, out.local, sums, out.beyond)
-                kernels.complete_labels(rows, table.atoms, table.first, *rest)
+                block = table.distances_to_all(rows)
+                kernels.complete_labels(side, classes, psi, k, block, _of_chunk(out, start))
 
         return read_labels
     if isinstance(target, ScalarTarget):
-        line = target.values[target.order] * _ratio(table, target)
         positions = target.positions[batch]
-        places = (np.ascontiguousarray(positions.T), _inverted(positions), line, target.atoms, psi, k)
+        line = kernels.Line(
+            values=target.values[target.order] * _ratio(table, target),
+            copies=target.copies,
+            positions=np.ascontiguousarray(positions.T),
+            samples=_inverted(positions),
+        )
 
-        def read_scalar(out: _Output, start: int, stop: int) -> None:
-            sums = out.sums[start // _CHUNK]
-            scratch = np.full(table.n_samples, np.inf, np.float32)
-            for rows, reach in _passes(table, out, start, stop):
-                kernels.scan_scalar(*side, *values, *reach, *places, rows, scratch, out.local, sums, out.beyond)
+        def read_scalar(out: kernels.Output, start: int, stop: int) -> None:
+            for block in _passes(table, out, start, stop):
+                kernels.scan_scalar(side, line, psi, k, block, _of_chunk(out, start))
 
         return read_scalar
-    other = (target.indices, target.distances, target.lengths, target.radii, target.atoms, target.first)
-    own = (target.values, target.metric_code, np.float32(_ratio(table, target)))
-    pairing = (np.ascontiguousarray(batch.T), _inverted(batch), psi, k)
+    other = target.arrays
+    partners = kernels.Partners(np.ascontiguousarray(batch.T), _inverted(batch), np.float32(_ratio(table, target)))
 
-    def read_table_target(out: _Output, start: int, stop: int) -> None:
-        written = (out.local, out.sums[start // _CHUNK], out.beyond, out.x_counts)
-        scratch = np.full(table.n_samples, np.inf, np.float32)
-        for rows, reach in _passes(table, out, start, stop):
-            kernels.scan_table(*side, *values, *reach, *other, *own, *pairing, rows, scratch, *written)
+    def read_table_target(out: kernels.Output, start: int, stop: int) -> None:
+        for block in _passes(table, out, start, stop):
+            kernels.scan_table(side, other, partners, psi, k, block, _of_chunk(out, start))
 
     return read_table_target
 
 
-_Reach = tuple[NDArray[np.float32], NDArray[np.float32]]
+def _of_chunk(out: kernels.Output, start: int) -> kernels.Output:
+    """What a kernel writes: the sums of a chunk are its own."""
+    return out._replace(sums=out.sums[start // _CHUNK])
 
 
-def _passes(table: NeighborTable, out: _Output, start: int, stop: int) -> Iterator[tuple[NDArray[np.intp], _Reach]]:
+def _passes(table: NeighborTable, out: kernels.Output, start: int, stop: int) -> Iterator[kernels.Block]:
     """Rows to read, with their distances to all samples; under many permutations most rows need those.
 
     Under one permutation few do: all are tried without distances first, and then those that had to be left.
     """
     rows = np.arange(start, stop)
-    if out.beyond.shape[1] == 1:
-        yield rows, (np.empty((0, 0), np.float32), np.empty(0, np.float32))
-        rows = rows[out.beyond[start:stop, 0] == np.inf]
+    if out.completed.shape[1] == 1:
+        yield kernels.Block(rows, np.empty((0, 0), np.float32), np.empty(0, np.float32))
+        rows = rows[out.completed[start:stop, 0] == np.inf]
     if len(rows):
-        yield rows, table.distances_to_all(rows)
+        yield table.distances_to_all(rows)
 
 
 def _ratio(table: NeighborTable, target: ScalarTarget | NeighborTable) -> float:

@@ -9,9 +9,10 @@ from typing import Literal
 import faiss
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from mi_callback.estimation import kernels
-from mi_callback.estimation.parallel import run_in_threads
+from mi_callback.estimation.parallel import in_own_thread, run_in_threads
 
 __all__ = ["Metric", "NeighborTable", "balance_rank", "default_width", "typical", "width_for_classes"]
 
@@ -58,7 +59,7 @@ class NeighborTable:
 
     Attributes:
         values: shape (n, d), centred and scaled by a power of two; distances are taken between them. In float64, for
-            features on unlike scales and for clusters far apart; in float32 if that is what they came in.
+            features on unlike scales and for clusters far apart.
         single: shape (n, d), the values in float32, for matrix products.
         metric: "euclidean" or "chebyshev".
         indices: shape (n, m): neighbours of each sample in order of distance, itself left out. Unsigned, which spares
@@ -67,13 +68,13 @@ class NeighborTable:
         lengths: shape (n,): entries of a row in use.
         radii: shape (n,): every sample strictly nearer than this is listed.
         farthest: shape (n,): no sample is farther than this.
-        atoms: shape (n,): number of samples that coincide with each, itself included.
-        first: shape (n,): the first of the samples that coincide with each.
+        copies: shape (n,): number of samples that coincide with each, itself included.
+        leaders: shape (n,): the first of the samples that coincide with each.
         unit: distance that counts as 1 beside other tables; off the balanced scale, 1 in the values as given. Distances
             are not divided by it: rounded once, they equal what the kernels compute for pairs that are not listed.
     """
 
-    values: NDArray[np.floating]
+    values: NDArray[np.float64]
     single: NDArray[np.float32]
     metric: Metric
     indices: NDArray[np.uint32]
@@ -81,8 +82,8 @@ class NeighborTable:
     lengths: NDArray[np.int32]
     radii: NDArray[np.float32]
     farthest: NDArray[np.float32]
-    atoms: NDArray[np.int32]
-    first: NDArray[np.int32]
+    copies: NDArray[np.int32]
+    leaders: NDArray[np.int32]
     unit: float = 1.0
 
     @classmethod
@@ -100,12 +101,11 @@ class NeighborTable:
         n, d = values.shape
         width = min(width, n - 1)
         # Medians keep the bulk of heavy-tailed features near zero, where floats are dense.
-        if values.dtype != np.float32:
-            values = np.asarray(values, dtype=np.float64)
+        values = np.asarray(values, dtype=np.float64)
         centred = np.ascontiguousarray(values - np.median(values, axis=0))
         # A power of two near the typical magnitude loses no digit, and keeps squares within the range of floats.
         scale = float(2.0 ** -np.round(np.log2(typical(np.abs(centred[:: max(1, n // 1024)])))))
-        centred *= values.dtype.type(scale)
+        centred *= scale
         with np.errstate(over="ignore"):  # an outlier beyond all floats is infinitely far
             single = centred.astype(np.float32)
         table = cls(
@@ -117,8 +117,8 @@ class NeighborTable:
             lengths=np.empty(n, np.int32),
             radii=np.empty(n, np.float32),
             farthest=np.empty(n, np.float32),
-            atoms=np.empty(n, np.int32),
-            first=np.empty(n, np.int32),
+            copies=np.empty(n, np.int32),
+            leaders=np.empty(n, np.int32),
         )
         if d == 1:
             table._fill_from_line()
@@ -136,6 +136,21 @@ class NeighborTable:
         """The metric, as the kernels know it."""
         return kernels.EUCLIDEAN if self.metric == "euclidean" else kernels.CHEBYSHEV
 
+    @property
+    def arrays(self) -> kernels.Table:
+        """The table, as the kernels know it."""
+        return kernels.Table(
+            values=self.values,
+            leaders=self.leaders,
+            metric=self.metric_code,
+            indices=self.indices,
+            distances=self.distances,
+            lengths=self.lengths,
+            radii=self.radii,
+            farthest=self.farthest,
+            copies=self.copies,
+        )
+
     def restricted(
         self, rows: NDArray[np.integer], width: int | None = None, unit_rank: int | None = None
     ) -> NeighborTable:
@@ -148,63 +163,45 @@ class NeighborTable:
         """
         local = np.full(self.n_samples, -1, np.int32)
         local[rows] = np.arange(len(rows), dtype=np.int32)
-        indices = np.empty((len(rows), min(width or self.indices.shape[1], len(rows) - 1)), np.uint32)
-        distances = np.empty(indices.shape, np.float32)
-        lengths = np.empty(len(rows), np.int32)
-        radii = np.empty(len(rows), np.float32)
-        run_in_threads(
-            lambda start, stop: kernels.restrict_rows(
-                rows[start:stop],
-                local,
-                self.indices,
-                self.distances,
-                self.lengths,
-                self.radii,
-                indices[start:stop],
-                distances[start:stop],
-                lengths[start:stop],
-                radii[start:stop],
-            ),
-            len(rows),
-            _CHUNK,
-        )
         _, leader, group, sizes = np.unique(
-            self.first[rows], return_index=True, return_inverse=True, return_counts=True
+            self.leaders[rows], return_index=True, return_inverse=True, return_counts=True
         )
+        shape = (len(rows), min(width or self.indices.shape[1], len(rows) - 1))
         table = replace(
             self,
             values=self.values[rows],
             single=self.single[rows],
-            indices=indices,
-            distances=distances,
-            lengths=lengths,
-            radii=radii,
+            indices=np.empty(shape, np.uint32),
+            distances=np.empty(shape, np.float32),
+            lengths=np.empty(len(rows), np.int32),
+            radii=np.empty(len(rows), np.float32),
             farthest=self.farthest[rows],
-            atoms=sizes[group].astype(np.int32),
-            first=leader[group].astype(np.int32),
+            copies=sizes[group].astype(np.int32),
+            leaders=leader[group].astype(np.int32),
+        )
+        whole, part = self.arrays, table.arrays
+        run_in_threads(
+            lambda start, stop: kernels.restrict_rows(whole, rows, local, start, stop, part), len(rows), _CHUNK
         )
         return table if unit_rank is None else replace(table, unit=table._typical_distance(unit_rank))
 
     def count_nearer(
         self, rows: NDArray[np.integer], epsilon: NDArray[np.float32], ratio: float = 1.0
     ) -> NDArray[np.int64]:
-        """Number of samples strictly nearer than a radius, also beyond the table.
+        """Number of samples strictly nearer than a radius, from the distances to all samples.
 
         Args:
             rows: shape (r,), samples.
-            epsilon: shape (r,), a radius for each.
+            epsilon: shape (r,), a radius above zero for each.
             ratio: unit of this table over the unit of the radii.
         """
-        counts = np.empty(len(rows), np.int64)
         single = np.float32(ratio)
-        kernels.count_listed(self.distances, self.lengths, single, rows, epsilon, counts)
-        beyond = epsilon > self.radii[rows] * single
         everyone = epsilon > self.farthest[rows] * single * np.float32(1 + 1e-6)
-        counts[everyone] = self.n_samples - 1
-        wanted = np.flatnonzero(beyond & ~everyone)
+        counts = np.full(len(rows), self.n_samples - 1, np.int64)
+        wanted = np.flatnonzero(~everyone)
         if len(wanted):
             # Coincident samples share their distances: one row serves all. Sort by row, then by radius, as one number.
-            sources = self.first[rows[wanted]]
+            sources = self.leaders[rows[wanted]]
             order = np.argsort((sources.astype(np.int64) << 32) | epsilon[wanted].view(np.int32))
             starts = np.flatnonzero(np.diff(sources[order], prepend=-1))
             distinct = sources[order[starts]]
@@ -212,19 +209,11 @@ class NeighborTable:
             sorted_epsilon = epsilon[wanted][order]
             found = np.empty(len(order), np.int64)
 
+            table = self.arrays
+
             def count(start: int, stop: int) -> None:
-                block, slack = self.distances_to_all(distinct[start:stop])
-                kernels.count_nearer(
-                    block,
-                    distinct[start:stop],
-                    self.values,
-                    slack,
-                    self.metric_code,
-                    single,
-                    starts[start : stop + 1],
-                    sorted_epsilon,
-                    found,
-                )
+                block = self.distances_to_all(distinct[start:stop])
+                kernels.count_nearer(table, block, single, starts[start : stop + 1], sorted_epsilon, found)
 
             run_in_threads(count, len(distinct), _CHUNK)
             counts[wanted[order]] = found
@@ -241,64 +230,66 @@ class NeighborTable:
         expected = (width + 1) * probes / n
         rank = math.ceil(expected + 1.5 * math.sqrt(expected))
 
+        table = self.arrays
+
         def select(start: int, stop: int) -> None:
-            rows = np.arange(start, stop)
-            block, slack = self.distances_to_all(rows)
-            kernels.select_neighbors(
-                block,
-                rows,
-                self.values,
-                slack,
-                self.metric_code,
-                probe,
-                rank,
-                self.indices,
-                self.distances,
-                self.lengths,
-                self.radii,
-                self.farthest,
-                self.atoms,
-                self.first,
-            )
+            block = self.distances_to_all(np.arange(start, stop))
+            probed = np.sort(block.distances[:, probe], axis=1)
+            limits = np.maximum(probed[:, rank], 0) if rank < probes - 1 else np.full(stop - start, np.inf, np.float32)
+            # Where the squared distances have lost too much to cancellation, or overflowed, they are computed afresh.
+            lost = np.flatnonzero(~(block.slack[:-1] <= np.float32(0.01) * limits))
+            if len(lost):
+                block.distances[lost] = self._exact_distances(block.rows[lost])
+                block.slack[lost] = 0
+                probed[lost] = np.sort(block.distances[np.ix_(lost, probe)], axis=1)
+            kernels.select_neighbors(block, probed, rank, table)
+            farthest = block.distances.max(axis=1)
+            farthest += block.slack[:-1] + block.slack[-1] * farthest
+            self.farthest[start:stop] = np.sqrt(farthest) if self.metric == "euclidean" else farthest
 
         run_in_threads(select, n, _CHUNK)
 
     def _fill_from_line(self) -> None:
-        order = np.argsort(self.values[:, 0], kind="stable").astype(np.int32)
+        order, table = np.argsort(self.values[:, 0], kind="stable"), self.arrays
         run_in_threads(
-            lambda start, stop: kernels.sorted_line_neighbors(
-                self.values, order, start, stop, self.indices, self.distances, self.lengths, self.radii, self.farthest
-            ),
-            self.n_samples,
-            _CHUNK,
+            lambda start, stop: kernels.sorted_line_neighbors(table, order, start, stop), self.n_samples, _CHUNK
         )
-        _, first, group, sizes = np.unique(
+        _, leader, group, sizes = np.unique(
             self.values[:, 0], return_index=True, return_inverse=True, return_counts=True
         )
-        self.atoms[:] = sizes[group]
-        self.first[:] = first[group]
+        self.copies[:] = sizes[group]
+        self.leaders[:] = leader[group]
 
-    def distances_to_all(self, rows: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _exact_distances(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Distances (Euclidean: squared) of some rows to all samples, by differences, so that nothing cancels."""
+        with np.errstate(over="ignore"):
+            distances = cdist(self.values[rows], self.values, self.metric).astype(np.float32)
+            if self.metric == "euclidean":
+                distances *= distances  # once rounded, as the kernels' own: radii at a tie do not depend on the way
+            return distances
+
+    def distances_to_all(self, rows: NDArray[np.integer]) -> kernels.Block:
         """Approximate distances (Euclidean: squared) of some rows to all samples, and bounds on their error.
 
         Called in worker threads, each with a matrix product of its own: that spares them waiting for one another.
 
         Args:
             rows: shape (B,), samples.
-
-        Returns:
-            Shape (B, n) distances; shape (B + 1,) absolute error bounds of the rows and, last, the bound relative to
-            the distance.
         """
         n, d = self.values.shape
-        block = np.empty((len(rows), n), np.float32)
         if self.metric == "chebyshev" or d <= _FEW_FEATURES:
-            kernels.distance_rows(self.values, rows, self.metric_code, block)
-            return block, np.append(np.zeros(len(rows)), 1e-6).astype(np.float32)
+            slack = np.append(np.zeros(len(rows)), 1e-6).astype(np.float32)
+            return kernels.Block(rows, self._exact_distances(rows), slack)
+        block = np.empty((len(rows), n), np.float32)
         single = self.single
         chosen = single[rows]
-        faiss.omp_set_num_threads(1)  # of this thread of ours alone
-        faiss.pairwise_L2sqr(d, len(rows), faiss.swig_ptr(chosen), n, faiss.swig_ptr(single), faiss.swig_ptr(block))
+
+        def multiply() -> None:
+            faiss.omp_set_num_threads(1)
+            faiss.pairwise_L2sqr(d, len(rows), faiss.swig_ptr(chosen), n, faiss.swig_ptr(single), faiss.swig_ptr(block))
+
+        in_own_thread(multiply)
         # Rounding of |a|^2 + |b|^2 - 2ab, relative to |a|^2 + |a - b|^2; largest where all features agree.
         unit = 1e-5 * max(1.0, math.sqrt(d) / 16)
-        return block, np.append(unit * np.einsum("ij,ij->i", chosen, chosen), unit).astype(np.float32)
+        slack = np.append(unit * np.einsum("ij,ij->i", chosen, chosen), unit).astype(np.float32)
+        return kernels.Block(rows, block, slack)

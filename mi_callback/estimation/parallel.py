@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["n_workers", "one_blas_thread", "run_in_threads", "run_side_by_side"]
+__all__ = ["in_own_thread", "n_workers", "one_blas_thread", "run_in_threads", "run_side_by_side"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
+_own = threading.local()  # marks the threads of the pool
 _limits = threading.Lock()
 _limited: list[Any] = []  # the limiter in force, once for everyone who has asked for it
 
@@ -30,14 +31,25 @@ def n_workers() -> int:
 @lru_cache(maxsize=1)
 def _pool(_process: int, workers: int) -> ThreadPoolExecutor:
     """A pool of this process; a forked child, where the threads are gone, gets one of its own."""
-    return ThreadPoolExecutor(workers, thread_name_prefix="mi_callback")
+    return ThreadPoolExecutor(workers, "mi_callback", initializer=setattr, initargs=(_own, "marked", True))
+
+
+def in_own_thread(task: Callable[[], _Result]) -> _Result:
+    """Result of a task that runs in a thread of the pool: the calling one if it is of the pool, else one that is free.
+
+    For what sets the number of OpenMP threads. OpenMP keeps it for each thread, and torch may share the library: set in
+    a thread that trains, it would change how torch splits its sums from then on, and so their last bits.
+    """
+    if getattr(_own, "marked", False):
+        return task()
+    return _pool(os.getpid(), n_workers()).submit(task).result()
 
 
 def run_in_threads(task: Callable[[int, int], None], size: int, chunk: int) -> None:
-    """Call ``task(start, stop)`` for the chunks of ``range(size)``, in threads of our own.
+    """Call ``task(start, stop)`` for the chunks of ``range(size)``, in threads of our own if there are several.
 
     The tasks release the GIL and write to separate places; chunks do not depend on the number of threads, so neither do
-    results.
+    results. A single chunk is run where it is called from: handing it over would take longer than many of them.
     """
     if size <= chunk:
         task(0, size)
@@ -63,12 +75,13 @@ def run_side_by_side(task: Callable[[_Item], _Result], items: Sequence[_Item]) -
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Keep BLAS libraries, torch's excepted, to the calling thread; as it was once nobody is within.
+    """Keep BLAS libraries to the calling thread, those on OpenMP threads excepted; as it was once nobody is within.
 
-    Between the many small products of a fit, the threads of a BLAS spin on the cores that ours need: twice the time.
+    Between the many small products of a fit, the threads of a BLAS spin on the cores that ours need: twice the time. An
+    OpenBLAS on OpenMP, which FAISS brings, passes its number on to OpenMP, and so perhaps to torch: it is left alone.
     """
     with _limits:
-        _limited.append(_limited[0] if _limited else _controller().limit(limits=1, user_api="blas"))
+        _limited.append(_limited[0] if _limited else _blas().limit(limits=1))
     try:
         yield
     finally:
@@ -79,5 +92,7 @@ def one_blas_thread() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def _controller() -> ThreadpoolController:
-    return ThreadpoolController()
+def _blas() -> ThreadpoolController:
+    libraries = ThreadpoolController().select(user_api="blas")
+    layers = {getattr(library, "threading_layer", None) for library in libraries.lib_controllers}
+    return libraries.select(threading_layer=list(layers - {"openmp"}))

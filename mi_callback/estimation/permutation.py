@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Permutations", "p_value"]
+__all__ = ["Permutations", "p_value", "stream"]
 
-_KEEP_BYTES = 2**26  # permutations kept in memory; more are made anew, batch by batch
+_PERMUTATION = 1  # purpose of a stream
+_BLOCK = 8  # permutations a stream: making a generator takes as long as permuting 1,000 samples
+_OURS = 0x6D695F63616C6C  # "mi_call": in every seed sequence, so that no stream is one that users' seeds give
+
+
+def stream(seed: int, *purpose: int) -> np.random.Generator:
+    """A random stream of the package's own, for a seed and a purpose.
+
+    Users make their data with ``default_rng(0)`` and estimate with seed 0: the stream of the same seed would then
+    permute the samples by the very numbers that made them.
+    """
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_OURS, *purpose)))
 
 
 class Permutations:
@@ -31,21 +41,14 @@ class Permutations:
         return self.n_permutations
 
     def batch(self, start: int, stop: int) -> NDArray[np.int32]:
-        """Permutations start to stop, shape (stop - start, n): sample i is paired with the target of sample p[i]."""
-        make = _kept if 4 * self.n_samples * self.n_permutations <= _KEEP_BYTES else _made
-        return make(self.n_samples, start, stop, self.seed)
+        """Permutations start to stop, shape (stop - start, n): sample i is paired with the target of sample p[i].
 
-
-def _made(n_samples: int, start: int, stop: int, seed: int) -> NDArray[np.int32]:
-    rows = [np.random.default_rng((seed, p)).permutation(n_samples) for p in range(start, stop)]
-    return np.array(rows, dtype=np.int32).reshape(len(rows), n_samples)
-
-
-@lru_cache(maxsize=8)
-def _kept(n_samples: int, start: int, stop: int, seed: int) -> NDArray[np.int32]:
-    batch = _made(n_samples, start, stop, seed)
-    batch.flags.writeable = False
-    return batch
+        Made anew each time, in blocks of a stream each: nothing is kept.
+        """
+        first, last = start // _BLOCK, -(-stop // _BLOCK)
+        ordered = np.tile(np.arange(self.n_samples, dtype=np.int32), (_BLOCK, 1))
+        blocks = [stream(self.seed, _PERMUTATION, b).permuted(ordered, axis=1) for b in range(first, last)]
+        return np.concatenate([ordered[:0], *blocks])[start - first * _BLOCK : stop - first * _BLOCK]
 
 
 def p_value(value: float, null: NDArray[np.float64]) -> float | None:

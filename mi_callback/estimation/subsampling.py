@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mi_callback.estimation.estimators import read_table
 from mi_callback.estimation.neighbors import NeighborTable, balance_rank, default_width
+from mi_callback.estimation.permutation import stream
 from mi_callback.estimation.targets import LabelTarget, Target
 
 __all__ = ["PARTS_OF_HALVES", "Subsamples", "drop_singletons", "subsample"]
@@ -77,7 +78,7 @@ def subsample(
         balanced: whether both sides are on the balanced scale.
     """
     n = table.n_samples
-    rng = np.random.default_rng((seed, 0x5B5))
+    rng = stream(seed, 0x5B5)
     values = []
     for number in parts:
         order = rng.permutation(n)

@@ -24,14 +24,14 @@ class ScalarTarget:
         values: shape (n,), float64.
         order: shape (n,): samples in ascending order.
         positions: shape (n,): place of each sample in that order.
-        atoms: shape (n,): number of equal values at each place.
+        copies: shape (n,): number of equal values at each place.
         unit: distance that counts as 1 beside a table.
     """
 
     values: NDArray[np.float64]
     order: NDArray[np.int32]
     positions: NDArray[np.int32]
-    atoms: NDArray[np.int32]
+    copies: NDArray[np.int32]
     unit: float = 1.0
 
     @classmethod

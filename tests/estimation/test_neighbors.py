@@ -48,8 +48,8 @@ def test_rows_hold_the_nearest_in_order(cloud, width, metric):
         nearer = np.flatnonzero(full[i] < table.radii[i] * (1 - 1e-6))
         assert set(nearer.tolist()) <= set(listed.tolist())
         assert full[i][np.isfinite(full[i])].max() <= table.farthest[i] * (1 + 1e-6)
-        assert table.atoms[i] == 1 + (full[i] == 0).sum()
-        assert table.first[i] == min(i, *np.flatnonzero(full[i] == 0), i)
+        assert table.copies[i] == 1 + (full[i] == 0).sum()
+        assert table.leaders[i] == min(i, *np.flatnonzero(full[i] == 0), i)
 
 
 def test_equal_rows_are_at_exactly_zero():
@@ -91,7 +91,7 @@ def test_restricted_rows_equal_a_table_of_the_subset(cloud, width):
         np.testing.assert_allclose(part.distances[i, :length], np.sort(full[i])[:length], rtol=1e-6)
         np.testing.assert_allclose(part.distances[i, :length], full[i][part.indices[i, :length]], rtol=1e-6)
         assert (full[i] < part.radii[i] * (1 - 1e-6)).sum() <= length
-        assert part.atoms[i] == 1 + (full[i] == 0).sum()
+        assert part.copies[i] == 1 + (full[i] == 0).sum()
 
 
 def test_unit_is_the_median_distance_to_the_ranked_neighbour():

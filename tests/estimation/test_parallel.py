@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 
+import faiss
 import numpy as np
 import pytest
+import torch
 from threadpoolctl import threadpool_info
 
 from mi_callback import mutual_information
-from mi_callback.estimation.parallel import one_blas_thread, run_in_threads, run_side_by_side
+from mi_callback.estimation.neighbors import NeighborTable
+from mi_callback.estimation.parallel import in_own_thread, one_blas_thread, run_in_threads, run_side_by_side
 
 
 @pytest.mark.parametrize(("size", "chunk"), [(0, 5), (1, 5), (5, 5), (103, 10)])
@@ -61,8 +65,57 @@ def test_side_by_side_keeps_the_order_and_may_use_threads_within():
     assert [set(done.tolist()) for done in results] == [{1}, {2}, {3}]
 
 
+def test_what_runs_in_a_thread_of_ours_never_runs_in_the_callers_and_does_not_wait_for_itself():
+    here = threading.get_ident()
+    assert in_own_thread(threading.get_ident) != here
+    inner = in_own_thread(lambda: (threading.get_ident(), in_own_thread(threading.get_ident)))
+    assert inner[0] == inner[1] != here
+    with pytest.raises(RuntimeError, match="inside"):
+        in_own_thread(lambda: (_ for _ in ()).throw(RuntimeError("inside")))
+
+
 def blas_threads():
-    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+    """Threads of the BLAS libraries that do not run on OpenMP."""
+    return [
+        library["num_threads"]
+        for library in threadpool_info()
+        if library["user_api"] == "blas" and library["threading_layer"] != "openmp"
+    ]
+
+
+@pytest.mark.parametrize("n", [60, 128, 350])
+@pytest.mark.parametrize("fails", [False, True])
+def test_numbers_of_threads_are_given_back(n, fails, monkeypatch):
+    """Evidence: threadpoolctl, FAISS and torch themselves, at a number of threads that nothing here would choose."""
+    rng = np.random.default_rng(n)
+    x = rng.standard_normal((n, 20))
+    y = x[:, :2] + 0.1 * rng.standard_normal((n, 2))
+    if fails:
+        measure = NeighborTable.distances_to_all
+
+        def fail(*arguments):
+            measure(*arguments)
+            raise RuntimeError("while it measures")
+
+        monkeypatch.setattr(NeighborTable, "distances_to_all", fail)
+
+    def numbers():
+        return torch.get_num_threads(), faiss.omp_get_max_threads(), [one["num_threads"] for one in threadpool_info()]
+
+    usual = faiss.omp_get_max_threads(), torch.get_num_threads()
+    try:
+        faiss.omp_set_num_threads(3)
+        torch.set_num_threads(5)
+        before = numbers()
+        if fails:
+            with pytest.raises(RuntimeError, match="while it measures"):
+                mutual_information(x, y, n_permutations=2, space="supervised")
+        else:
+            mutual_information(x, y, n_permutations=2, space="supervised")
+        assert numbers() == before
+    finally:
+        faiss.omp_set_num_threads(usual[0])
+        torch.set_num_threads(usual[1])
 
 
 def test_blas_threads_come_back_whoever_leaves_first_and_after_errors():

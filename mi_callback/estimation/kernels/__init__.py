@@ -1,6 +1,7 @@
-"""All compiled code: scans over neighbour tables, and passes through the small networks that find spaces.
+"""All compiled code: scans over neighbour tables.
 
-Plain loops that release the GIL: callers run those over tables on row chunks, in threads.
+Plain loops that release the GIL: callers run those over tables on row chunks, in threads. Array code over the same rows
+takes several times longer, as every row ends elsewhere.
 
 Notation: n samples, d features, m table columns, k neighbours. A *row* lists a sample's neighbours in order of
 distance; its *radius* is the distance below which the row is complete. A scan compares sample ``i`` on the side of the
@@ -8,14 +9,18 @@ table with sample ``permutation[i]`` on the side of the target. All distances ar
 computed here equals the same one in a table bit for bit.
 """
 
-from mi_callback.estimation.kernels.basics import CHEBYSHEV, EUCLIDEAN
-from mi_callback.estimation.kernels.direct import distances_from_products, read_classes, read_on_line, read_pairs
-from mi_callback.estimation.kernels.networks import descend, forward, gradient, log_loss, softmax
-from mi_callback.estimation.kernels.scans import complete_labels, scan_labels, scan_scalar, scan_table
+from mi_callback.estimation.kernels.basics import CHEBYSHEV, EUCLIDEAN, Block, Output, Table
+from mi_callback.estimation.kernels.scans import (
+    Classes,
+    Line,
+    Partners,
+    complete_labels,
+    scan_labels,
+    scan_scalar,
+    scan_table,
+)
 from mi_callback.estimation.kernels.tables import (
-    count_listed,
     count_nearer,
-    distance_rows,
     restrict_rows,
     select_neighbors,
     sorted_line_neighbors,
@@ -24,23 +29,18 @@ from mi_callback.estimation.kernels.tables import (
 __all__ = [
     "CHEBYSHEV",
     "EUCLIDEAN",
+    "Block",
+    "Classes",
+    "Line",
+    "Output",
+    "Partners",
+    "Table",
     "complete_labels",
-    "count_listed",
     "count_nearer",
-    "descend",
-    "distance_rows",
-    "distances_from_products",
-    "forward",
-    "gradient",
-    "log_loss",
-    "read_classes",
-    "read_on_line",
-    "read_pairs",
     "restrict_rows",
     "scan_labels",
     "scan_scalar",
     "scan_table",
     "select_neighbors",
-    "softmax",
     "sorted_line_neighbors",
 ]

@@ -1,14 +1,25 @@
-"""What all kernels share: how they are compiled, the distance of two samples, searching rows and counting in them."""
+"""What all kernels share: how they are compiled, what they are given, the distance of two samples, counts in rows."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any, NamedTuple
+
 import numpy as np
 from numba import njit
+from numba.core import event
+from numpy.typing import NDArray
 
 __all__ = [
     "CHEBYSHEV",
     "EUCLIDEAN",
     "INF",
+    "Block",
+    "Output",
+    "Table",
     "compiled",
     "compiled_sum",
     "count_below",
@@ -17,16 +28,97 @@ __all__ = [
     "insert",
     "lower_bound",
     "lower_bound_scaled",
-    "reach",
+    "widened",
     "within_line",
 ]
 
-compiled = njit(nogil=True, cache=True)
+_log = logging.getLogger("mi_callback")
+
+
+def _content() -> str:
+    """What stands in all files of kernels."""
+    sources = sorted(
+        (one for one in files(__package__).iterdir() if one.name.endswith(".py")), key=lambda one: one.name
+    )
+    return hashlib.sha256(b"".join(one.read_bytes() for one in sources)).hexdigest()[:12]
+
+
+_CONTENT = _content()
+
+
+def _compiler(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Numba's, with a cache that knows all files.
+
+    Numba stamps a cached kernel by its own file, and would go on using what it inlined from another one before that
+    changed. The name of a cached kernel comes from the function's: with the content of all files in it, a change in any
+    of them finds no kernel in the cache. Numba itself looks at its version and at the processor.
+    """
+
+    def compile_function(function: Callable[..., Any]) -> Any:
+        function.__qualname__ = f"{function.__qualname__}_{_CONTENT}"
+        return njit(nogil=True, cache=True, error_model="numpy", **options)(function)
+
+    return compile_function
+
+
+compiled = _compiler()
 # Sums over features may be reordered and fused, so that they vectorise; NaN and infinity keep their meaning.
-compiled_sum = njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+compiled_sum = _compiler(fastmath={"reassoc", "contract"})
+
+
+class _Notice(event.Listener):
+    """Says, once a process, that kernels are being compiled; numba does not compile what is in its cache."""
+
+    said = False
+
+    def on_start(self, event: event.Event) -> None:
+        if not self.said and event.data["dispatcher"].py_func.__module__.startswith(__package__):
+            self.said = True
+            _log.warning(  # a warning, so that it is seen where nobody has set up logging
+                "mi_callback compiles its kernels: some seconds, once after each installation (cached from then on)."
+            )
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+event.register("numba:compile", _Notice())
 
 EUCLIDEAN, CHEBYSHEV = 0, 1
 INF = np.float32(np.inf)
+
+
+class Table(NamedTuple):
+    """A neighbour table: rows of m neighbours, among n samples. See ``NeighborTable``."""
+
+    values: NDArray[np.float64]  # (n, d)
+    leaders: NDArray[np.int32]  # (n,) the first of the samples that coincide with each
+    metric: int  # EUCLIDEAN or CHEBYSHEV
+    indices: NDArray[np.uint32]  # (rows, m)
+    distances: NDArray[np.float32]  # (rows, m)
+    lengths: NDArray[np.int32]  # (rows,)
+    radii: NDArray[np.float32]  # (rows,)
+    farthest: NDArray[np.float32]  # (rows,)
+    copies: NDArray[np.int32]  # (rows,) number of samples that coincide with the row's, itself included
+
+
+class Block(NamedTuple):
+    """Rows at hand, with approximate distances to all samples, or without."""
+
+    rows: NDArray[np.int64]  # (B,)
+    distances: NDArray[np.float32]  # (B, n), Euclidean: squared; (0, 0) if they were not computed
+    slack: NDArray[np.float32]  # (B + 1,) absolute bounds on their errors; last, the bound relative to the distance
+
+
+class Output(NamedTuple):
+    """What the scans write, under P permutations."""
+
+    local: NDArray[np.float64]  # (rows,) the terms of the first permutation
+    sums: NDArray[np.float64]  # (P,) the terms are added
+    completed: NDArray[
+        np.float32
+    ]  # (rows, P) radius of a row that went beyond its table, inf if it is still to be read, else -1
+    x_counts: NDArray[np.int32]  # (rows, P) n_x + 1 of a row whose target's side is still to be counted, else as it was
 
 
 @compiled_sum
@@ -86,7 +178,7 @@ def count_below(row, limit):
 
 
 @compiled
-def reach(radius, metric, absolute, relative):
+def widened(radius, metric, absolute, relative):
     """Largest approximate distance (Euclidean: squared) that may belong to a radius, given bounds on its error."""
     limit = radius * radius if metric == EUCLIDEAN else radius
     return limit + absolute + relative * limit
@@ -106,8 +198,8 @@ def count_row(approximate, x, i, metric, ratio, epsilon, absolute, relative):
         absolute, relative: bounds on the error of the approximate distances.
     """
     limit = epsilon / ratio
-    high = reach(limit, metric, absolute, relative)
-    low = 2 * (limit * limit if metric == EUCLIDEAN else limit) - high
+    high = widened(limit, metric, absolute, relative)
+    low = np.float32(2) * (limit * limit if metric == EUCLIDEAN else limit) - high
     count = 0
     if not (low < high < INF):  # squares leave the range of floats
         for j in range(approximate.size):

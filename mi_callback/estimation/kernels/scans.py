@@ -2,158 +2,154 @@
 
 Counts follow Kraskov et al. (2004, doi:10.1103/PhysRevE.69.066138, eq. 8): neighbours strictly nearer than the k-th,
 plus one. Where the k-th neighbour is at distance zero on both sides they follow Gao et al. (2017, arXiv:1709.06212):
-all coincident samples, the sample itself included, and the number of joint ones in place of k.
+all coincident samples, the sample itself included, and the number of joint ones in place of k. The same in a few lines
+of numpy, which the tests compare with: ``_ksg_row`` and ``_ross_row`` of ``tests/naive.py``.
 
-Each scan takes rows start to stop through P permutations. Rows whose k-th neighbour lies beyond the table are finished
-from their distances to all samples; those that matter are recomputed, so that they equal those in the table. Arguments
-that all have, where rows are samples start to stop, or those of an array ``rows``:
-
-    indices, distances, lengths, radii, atoms, first: the table. ``first`` names the first of the samples that coincide
-              with each, so that two samples coincide if it is the same;
-    x, metric (n, d) values behind the table; EUCLIDEAN or CHEBYSHEV;
-    block     (rows, n) approximate distances (Euclidean: squared) of the rows to all samples;
-    slack     (rows + 1,) absolute bounds on the error in each row; last, the bound relative to the distance;
-    psi       digamma of 0 to n + 1;
-    scratch   (n,) infinities, left as they were found: holds the distances of the row at hand.
-
-Scans of values on a line and of tables need ``block`` and ``slack`` only for rows that reach beyond the table. Without
-them (a block of no rows) these are left: infinity is written to ``beyond``.
-
-They write
-
-    sums      (P,) psi(k) - psi(n_x + 1) - psi(n_y + 1) of the rows is added;
-    local     (n,) the terms of the first permutation;
-    beyond    (n, P) the radius of a row that reached beyond the table, else -1.
+Each scan takes some rows through P permutations and adds psi(k) - psi(n_x + 1) - psi(n_y + 1) of each. Unlike the
+published algorithms it looks at the listed neighbours only. Rows whose k-th neighbour lies beyond the table are
+finished from their distances to all samples; those that matter are recomputed, so that they equal those in the table.
+Scans of values on a line and of tables can do without those distances (a block of no distances): they then leave such
+rows, and write infinity to ``completed``.
 
 What belongs to one row and all permutations lies side by side in memory; what is looked up under one permutation too.
+Arrays are taken out of their tuples before the loops: numba counts references each time one is.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from mi_callback.estimation.kernels.basics import (
     INF,
+    Block,
+    Output,
+    Table,
     compiled,
     count_row,
     distance,
     insert,
     lower_bound,
     lower_bound_scaled,
-    reach,
+    widened,
     within_line,
 )
 
-__all__ = ["complete_labels", "scan_labels", "scan_scalar", "scan_table"]
+__all__ = ["Classes", "Line", "Partners", "complete_labels", "scan_labels", "scan_scalar", "scan_table"]
+
+
+class Line(NamedTuple):
+    """Targets on a line, permuted."""
+
+    values: NDArray[np.float64]  # (n,) ascending, in the unit of the table
+    copies: NDArray[np.int32]  # (n,) number of equal values at each place
+    positions: NDArray[np.int32]  # (n, P) place of each sample's permuted target
+    samples: NDArray[np.int32]  # (P, n) the sample at each place
+
+
+class Classes(NamedTuple):
+    """Class labels, permuted."""
+
+    labels: NDArray[np.int32]  # (P, n) class of each sample
+    members: NDArray[np.int32]  # (P, n) samples in order of their class: class c from starts[c] to starts[c + 1]
+    starts: NDArray[np.int64]  # (classes + 1,); two samples a class at least
+
+
+class Partners(NamedTuple):
+    """How samples are paired with the targets of another table."""
+
+    targets: NDArray[np.int32]  # (n, P) which target goes with a sample
+    samples: NDArray[np.int32]  # (P, n) which sample goes with a target
+    ratio: np.float32  # unit of the table over unit of the targets' one: turns distances of targets into the table's
 
 
 @compiled
-def _joint_line(i, position, line, samples, first):
+def _joint_line(i, position, values, samples, leaders):
     """Number of samples that coincide with i and have its target, i included."""
     joint = 1
     for side in (-1, 1):
         at = position + side
-        while 0 <= at < line.size and line[at] == line[position]:
-            joint += first[samples[at]] == first[i]
+        while 0 <= at < values.size and values[at] == values[position]:
+            joint += leaders[samples[at]] == leaders[i]
             at += side
     return joint
 
 
 @compiled
-def _joint_labels(i, members, first):
+def _joint_labels(i, members, leaders):
     """Number of samples of a class that coincide with i, i included."""
     joint = 0
     for m in range(members.size):
-        joint += first[members[m]] == first[i]
+        joint += leaders[members[m]] == leaders[i]
     return joint
 
 
 @compiled
-def _joint_table(i, permutation, inverse, first, y_row_indices, y_atom, y_first):
-    """Number of samples that coincide with i and whose targets coincide with its target, i included."""
-    if y_atom <= y_row_indices.size:  # all that coincide are listed, in front
+def _joint_table(i, targets, samples, leaders, listed_targets, copies, target_leaders):
+    """Number of samples that coincide with i and whose targets coincide with its target, i included.
+
+    Args:
+        targets, samples: (n,) as in ``Partners``, under one permutation.
+        leaders, target_leaders: (n,) of the two tables.
+        listed_targets: neighbours of i's target.
+        copies: number of targets that coincide with i's, itself included.
+    """
+    if copies <= listed_targets.size:  # all that coincide are listed, in front
         joint = 1
-        for at in range(y_atom - 1):
-            joint += first[inverse[y_row_indices[at]]] == first[i]
+        for at in range(copies - 1):
+            joint += leaders[samples[listed_targets[at]]] == leaders[i]
         return joint
     joint = 0
-    for j in range(first.size):
-        joint += first[j] == first[i] and y_first[permutation[j]] == y_first[permutation[i]]
+    for j in range(leaders.size):
+        joint += leaders[j] == leaders[i] and target_leaders[targets[j]] == target_leaders[targets[i]]
     return joint
 
 
 @compiled
-def _complete_on_line(x, metric, i, scratch, line, samples, position, best, approximate, absolute, relative):
-    """Take samples that the row does not list into its k smallest max(dx, dy), walking outwards from a place."""
-    n = line.size
-    kth = best[best.size - 1]
-    limit = reach(kth, metric, absolute, relative)
-    for side in (-1, 1):
-        at = position + side
-        while 0 <= at < n:
-            dy = np.float32(abs(line[at] - line[position]))
-            if dy >= kth:
-                break
-            j = samples[at]
-            if approximate[j] <= limit and scratch[j] == INF:
-                radius = max(dy, distance(x, i, x, j, metric))
-                if radius < kth:
-                    insert(best, radius)
-                    kth = best[best.size - 1]
-                    limit = reach(kth, metric, absolute, relative)
-            at += side
-
-
-@compiled
-def scan_scalar(
-    indices,
-    distances,
-    lengths,
-    radii,
-    atoms,
-    first,
-    x,
-    metric,
-    block,
-    slack,
-    positions,
-    samples,
-    line,
-    line_atoms,
-    psi,
-    k,
-    rows,
-    scratch,
-    local,
-    sums,
-    beyond,
-):
+def scan_scalar(table: Table, line: Line, psi, k, block: Block, output: Output):
     """KSG against values on a line, walking outwards from the target's place on it.
 
     The sides take turns by stretches, which costs fewer wrong guesses of the processor than merging them would.
 
     Args:
-        positions: (n, P) place on the line of each sample's permuted target.
-        samples: (P, n) the sample at each place.
-        line: (n,) sorted target values.
-        line_atoms: (n,) number of equal values at each place.
+        table: neighbours of the samples.
+        line: their targets.
+        psi: (n + 2,) digamma of 0 to n + 1.
         k: number of neighbours.
+        block: rows to read; distances are needed only for rows that go beyond the table.
+        output: written for those rows.
     """
-    n = line.size
+    x, metric, leaders, copies = table.values, table.metric, table.leaders, table.copies
+    values, line_copies, positions, places = line.values, line.copies, line.positions, line.samples
+    rows, slack = block.rows, block.slack
+    local, sums, completed = output.local, output.sums, output.completed
+    lengths, radii, distances, indices, approximates = (
+        table.lengths,
+        table.radii,
+        table.distances,
+        table.indices,
+        block.distances,
+    )
+    n = values.size
     best = np.empty(k, np.float32)
+    listed = np.empty(n, np.float32)  # distances of the neighbours that the row at hand lists
+    listed[:] = INF
     for r in range(rows.size):
         i = rows[r]
-        row, row_indices = distances[i, : lengths[i]], indices[i, : lengths[i]]
+        length, own_radius = lengths[i], radii[i]
+        row, row_indices = distances[i, :length], indices[i, :length]
         for c in range(row.size):
-            scratch[row_indices[c]] = row[c]
-        if block.shape[0] > 0:
-            approximate, absolute, relative = block[r], slack[r], slack[rows.size]
+            listed[row_indices[c]] = row[c]
+        if approximates.shape[0] > 0:
+            approximate, absolute, relative = approximates[r], slack[r], slack[rows.size]
         else:
-            approximate, absolute, relative = scratch, np.float32(0), np.float32(0)  # not used
+            approximate, absolute, relative = listed, np.float32(0), np.float32(0)  # not used
         for p in range(positions.shape[1]):
-            position = positions[i, p]
-            at_place = samples[p]
-            value = line[position]
+            position = np.int64(positions[i, p])
+            samples = places[p]
+            value = values[position]
             best[:] = INF
             kth = INF
             below, above = position - 1, position + 1
@@ -161,10 +157,10 @@ def scan_scalar(
             while walking:
                 end = max(below - 16, -1)
                 while below > end:
-                    dy = np.float32(value - line[below])
+                    dy = np.float32(value - values[below])
                     if dy >= kth:
                         break
-                    radius = max(dy, scratch[at_place[below]])
+                    radius = max(dy, listed[samples[below]])
                     if radius < kth:
                         insert(best, radius)
                         kth = best[k - 1]
@@ -172,79 +168,85 @@ def scan_scalar(
                 walking = below == end and below >= 0
                 end = min(above + 16, n)
                 while above < end:
-                    dy = np.float32(line[above] - value)
+                    dy = np.float32(values[above] - value)
                     if dy >= kth:
                         break
-                    radius = max(dy, scratch[at_place[above]])
+                    radius = max(dy, listed[samples[above]])
                     if radius < kth:
                         insert(best, radius)
                         kth = best[k - 1]
                     above += 1
                 walking |= above == end and above < n
-            beyond[i, p] = -1
-            if kth > radii[i]:
-                if block.shape[0] == 0:
-                    beyond[i, p] = INF
+            completed[i, p] = -1
+            if kth > own_radius:
+                if approximates.shape[0] == 0:
+                    completed[i, p] = INF
                     continue
-                _complete_on_line(
-                    x, metric, i, scratch, line, at_place, position, best, approximate, absolute, relative
-                )
-                kth = best[k - 1]
-                beyond[i, p] = kth
+                limit = widened(kth, metric, absolute, relative)
+                for side in (-1, 1):  # once more outwards, for samples that the row does not list
+                    at = position + side
+                    while 0 <= at < n:
+                        dy = np.float32(abs(values[at] - value))
+                        if dy >= kth:
+                            break
+                        j = np.int64(samples[at])
+                        if approximate[j] <= limit and listed[j] == INF:
+                            radius = max(dy, distance(x, i, x, j, metric))
+                            if radius < kth:
+                                insert(best, radius)
+                                kth = best[k - 1]
+                                limit = widened(kth, metric, absolute, relative)
+                        at += side
+                completed[i, p] = kth
             if kth == 0:
-                joint = _joint_line(i, position, line, at_place, first)
-                term = psi[joint] - psi[atoms[i]] - psi[line_atoms[position]]
+                joint = _joint_line(i, position, values, samples, leaders)
+                term = psi[joint] - psi[copies[i]] - psi[line_copies[position]]
             else:
-                if kth > radii[i]:
+                if kth > own_radius:
                     x_count = count_row(approximate, x, i, metric, np.float32(1), kth, absolute, relative) + 1
                 else:
                     x_count = lower_bound(row, row.size, kth) + 1
-                term = psi[k] - psi[x_count] - psi[within_line(line, position, below, above, kth)]
+                term = psi[k] - psi[x_count] - psi[within_line(values, position, below, above, kth)]
             sums[p] += term
             if p == 0:
                 local[i] = term
         for c in range(row.size):
-            scratch[row_indices[c]] = INF
+            listed[row_indices[c]] = INF
 
 
 @compiled
-def scan_labels(
-    indices,
-    distances,
-    lengths,
-    radii,
-    atoms,
-    first,
-    labels,
-    members,
-    starts,
-    psi,
-    k,
-    start,
-    stop,
-    local,
-    sums,
-    beyond,
-):
-    """Ross (2014) against class labels.
+def scan_labels(table: Table, classes: Classes, psi, k, start, stop, output: Output):
+    """Ross (2014) against class labels, rows start to stop.
 
-    Rows that may reach beyond the table are left: infinity is written to ``beyond``, see ``complete_labels``.
+    Rows that may go beyond the table are left: infinity is written to ``completed``, see ``complete_labels``.
 
     Args:
-        labels: (P, n) permuted class codes.
-        members: (P, n) samples in order of their permuted class; class c holds ``members[p, starts[c]:starts[c + 1]]``,
-            two samples at least.
-        starts: (classes + 1,) see ``members``.
+        table: neighbours of the samples.
+        classes: their classes.
+        psi: (n + 2,) digamma of 0 to n + 1.
         k: number of neighbours; a class of m <= k members uses m - 1.
+        start, stop: rows to read.
+        output: written for those rows.
     """
+    starts, leaders, copies = classes.starts, table.leaders, table.copies
+    local, completed = output.local, output.completed
+    lengths, radii, distances, indices, labels, all_members = (
+        table.lengths,
+        table.radii,
+        table.distances,
+        table.indices,
+        classes.labels,
+        classes.members,
+    )
     for p in range(labels.shape[0]):
-        label = labels[p]
+        label, members = labels[p], all_members[p]
         total = 0.0
         for i in range(start, stop):
             own = label[i]
             size = starts[own + 1] - starts[own]
             wanted = min(k, size - 1)
-            row, row_indices = distances[i, : lengths[i]], indices[i, : lengths[i]]
+            length, radius = lengths[i], radii[i]
+            row, row_indices = distances[i, :length], indices[i, :length]
             found = 0
             c = row.size
             for at in range(row.size):
@@ -252,13 +254,13 @@ def scan_labels(
                 if found == wanted:
                     c = at
                     break
-            if c == row.size or row[c] > radii[i]:
-                beyond[i, p] = INF
+            if c == row.size or row[c] > radius:
+                completed[i, p] = INF
                 continue
-            beyond[i, p] = -1
+            completed[i, p] = -1
             if row[c] == 0:
-                joint = _joint_labels(i, members[p, starts[own] : starts[own + 1]], first)
-                term = psi[joint] - psi[atoms[i]] - psi[size]
+                joint = _joint_labels(i, members[starts[own] : starts[own + 1]], leaders)
+                term = psi[joint] - psi[copies[i]] - psi[size]
             else:
                 kth = row[c]
                 while c > 0 and row[c - 1] >= kth:
@@ -267,23 +269,27 @@ def scan_labels(
             total += term
             if p == 0:
                 local[i] = term
-        sums[p] = total
+        output.sums[p] = total
 
 
 @compiled
-def complete_labels(rows, atoms, first, x, metric, block, slack, labels, members, starts, psi, k, local, sums, beyond):
+def complete_labels(table: Table, classes: Classes, psi, k, block: Block, output: Output):
     """Add the rows that ``scan_labels`` left, by visiting the members of the class.
 
     Args:
-        rows: (B,) samples, those of the block.
-        labels, members, starts, k: as for ``scan_labels``.
+        table, classes, psi, k: as for ``scan_labels``.
+        block: rows to look at, with their distances.
+        output: what ``scan_labels`` wrote.
     """
+    x, metric, leaders, copies = table.values, table.metric, table.leaders, table.copies
+    rows, starts, completed = block.rows, classes.starts, output.completed
+    approximates, slack, labels, members = block.distances, block.slack, classes.labels, classes.members
     relative = slack[rows.size]
     best = np.empty(k, np.float32)
     for r in range(rows.size):
-        i, approximate, absolute = rows[r], block[r], slack[r]
-        for p in range(beyond.shape[1]):
-            if beyond[i, p] < 0:
+        i, approximate, absolute = rows[r], approximates[r], slack[r]
+        for p in range(completed.shape[1]):
+            if completed[i, p] < 0:
                 continue
             own = labels[p, i]
             own_members = members[p, starts[own] : starts[own + 1]]
@@ -292,140 +298,139 @@ def complete_labels(rows, atoms, first, x, metric, block, slack, labels, members
             nearest[:] = INF
             limit = INF
             for m in range(own_members.size):
-                j = own_members[m]
+                j = np.int64(own_members[m])
                 if j != i and approximate[j] <= limit:
                     radius = distance(x, i, x, j, metric)
                     if radius < nearest[wanted - 1]:
                         insert(nearest, radius)
-                        limit = reach(nearest[wanted - 1], metric, absolute, relative)
+                        limit = widened(nearest[wanted - 1], metric, absolute, relative)
             kth = nearest[wanted - 1]
             if kth == 0:
-                term = psi[_joint_labels(i, own_members, first)] - psi[atoms[i]] - psi[own_members.size]
+                term = psi[_joint_labels(i, own_members, leaders)] - psi[copies[i]] - psi[own_members.size]
             else:
                 x_count = count_row(approximate, x, i, metric, np.float32(1), kth, absolute, relative) + 1
                 term = psi[wanted] - psi[x_count] - psi[own_members.size]
-            sums[p] += term
+            output.sums[p] += term
             if p == 0:
-                local[i] = term
+                output.local[i] = term
 
 
 @compiled
-def scan_table(
-    indices,
-    distances,
-    lengths,
-    radii,
-    atoms,
-    first,
-    x,
-    metric,
-    block,
-    slack,
-    y_indices,
-    y_distances,
-    y_lengths,
-    y_radii,
-    y_atoms,
-    y_first,
-    y,
-    y_metric,
-    ratio,
-    partners,
-    inverses,
-    psi,
-    k,
-    rows,
-    scratch,
-    local,
-    sums,
-    beyond,
-    x_counts,
-):
+def scan_table(table: Table, other: Table, partners: Partners, psi, k, block: Block, output: Output):
     """KSG by intersecting each row with the permuted partner's row of the target's table.
 
     Args:
-        y_indices, y_distances, y_lengths, y_radii, y_atoms, y_first, y, y_metric: the target's table.
-        ratio: unit of the table over unit of the target's: turns the target's distances into the table's.
-        partners: (n, P) which target goes with a sample.
-        inverses: (P, n) which sample goes with a target.
+        table: neighbours of the samples.
+        other: neighbours of the targets.
+        partners: which target goes with which sample.
+        psi: (n + 2,) digamma of 0 to n + 1.
         k: number of neighbours.
-        x_counts: (n, P) zeros; n_x + 1 is written for a row that reaches beyond the target's table: its targets are
-            still to be counted, and its term is not in ``sums``.
+        block: rows to read; distances are needed only for rows that go beyond one of the tables.
+        output: written for those rows. The terms of rows that go beyond the targets' table are not in ``sums``: their
+            targets within the radius are still to be counted.
     """
-    n = first.size
+    x, metric, leaders, copies = table.values, table.metric, table.leaders, table.copies
+    targets, samples, ratio = partners.targets, partners.samples, partners.ratio
+    rows, slack = block.rows, block.slack
+    local, sums, completed = output.local, output.sums, output.completed
+    lengths, radii, distances, indices, approximates, x_counts = (
+        table.lengths,
+        table.radii,
+        table.distances,
+        table.indices,
+        block.distances,
+        output.x_counts,
+    )
+    other_lengths, other_radii, other_distances, all_other_indices, other_copies, other_leaders, y, y_metric = (
+        other.lengths,
+        other.radii,
+        other.distances,
+        other.indices,
+        other.copies,
+        other.leaders,
+        other.values,
+        other.metric,
+    )
+    n = leaders.size
     best = np.empty(k, np.float32)
+    listed = np.empty(n, np.float32)  # distances of the neighbours that the row at hand lists
+    listed[:] = INF
     for r in range(rows.size):
         i = rows[r]
-        row, row_indices = distances[i, : lengths[i]], indices[i, : lengths[i]]
+        length, own_radius = lengths[i], radii[i]
+        row, row_indices = distances[i, :length], indices[i, :length]
         for c in range(row.size):
-            scratch[row_indices[c]] = row[c]
-        if block.shape[0] > 0:
-            approximate, absolute, relative = block[r], slack[r], slack[rows.size]
+            listed[row_indices[c]] = row[c]
+        if approximates.shape[0] > 0:
+            approximate, absolute, relative = approximates[r], slack[r], slack[rows.size]
         else:
-            approximate, absolute, relative = scratch, np.float32(0), np.float32(0)  # not used
-        for p in range(partners.shape[1]):
-            partner = partners[i, p]
-            y_length = y_lengths[partner]
-            y_radius = y_radii[partner] * ratio
+            approximate, absolute, relative = listed, np.float32(0), np.float32(0)  # not used
+        for p in range(targets.shape[1]):
+            target = np.int64(targets[i, p])
+            sample_of = samples[p]
+            other_length = other_lengths[target]
+            other_row, other_indices = other_distances[target, :other_length], all_other_indices[target, :other_length]
+            other_radius = other_radii[target] * ratio
             best[:] = INF
             kth = INF
-            for at in range(y_length):
-                dy = y_distances[partner, at] * ratio
+            for at in range(other_row.size):
+                dy = other_row[at] * ratio
                 if dy >= kth:
                     break
-                radius = max(dy, scratch[inverses[p, y_indices[partner, at]]])
+                radius = max(dy, listed[sample_of[other_indices[at]]])
                 if radius < kth:
                     insert(best, radius)
                     kth = best[k - 1]
-            beyond[i, p] = -1
-            if kth > radii[i] or kth > y_radius:
-                if block.shape[0] == 0:
-                    beyond[i, p] = INF
+            completed[i, p] = -1
+            if kth > own_radius or kth > other_radius:
+                if approximates.shape[0] == 0:
+                    completed[i, p] = INF
                     continue
-                limit = reach(kth, metric, absolute, relative)
-                if kth <= y_radius:  # all candidates are in the target's row; those in both rows have been taken
-                    for at in range(y_length):
-                        dy = y_distances[partner, at] * ratio
-                        if dy >= kth:
-                            break
-                        j = inverses[p, y_indices[partner, at]]
-                        if approximate[j] <= limit and scratch[j] == INF:
-                            radius = max(dy, distance(x, i, x, j, metric))
-                            if radius < kth:
-                                insert(best, radius)
-                                kth = best[k - 1]
-                                limit = reach(kth, metric, absolute, relative)
-                else:  # start again from the bound, and try everything below it
+                # All candidates are in the target's row and those in both rows have been taken; or the bound is started
+                # from again, and everything below it is tried.
+                all_listed = kth <= other_radius
+                if not all_listed:
                     best[:] = np.nextafter(kth, INF)
                     kth = best[k - 1]
-                    for j in range(n):
-                        if approximate[j] <= limit and j != i:
-                            dy = distance(y, partner, y, partners[j, p], y_metric) * ratio
-                            if dy < kth:
-                                radius = max(dy, distance(x, i, x, j, metric))
-                                if radius < kth:
-                                    insert(best, radius)
-                                    kth = best[k - 1]
-                                    limit = reach(kth, metric, absolute, relative)
-                beyond[i, p] = kth
+                limit = widened(kth, metric, absolute, relative)
+                for at in range(other_row.size if all_listed else n):
+                    if all_listed:
+                        dy = other_row[at] * ratio
+                        if dy >= kth:
+                            break
+                        j = np.int64(sample_of[other_indices[at]])
+                        if not approximate[j] <= limit or listed[j] != INF:
+                            continue
+                    else:
+                        j = at
+                        if not approximate[j] <= limit or j == i:
+                            continue
+                        dy = distance(y, target, y, np.int64(targets[j, p]), y_metric) * ratio
+                        if dy >= kth:
+                            continue
+                    radius = max(dy, distance(x, i, x, j, metric))
+                    if radius < kth:
+                        insert(best, radius)
+                        kth = best[k - 1]
+                        limit = widened(kth, metric, absolute, relative)
+                completed[i, p] = kth
             if kth == 0:
-                y_atom = y_atoms[partner]
                 joint = _joint_table(
-                    i, partners[:, p], inverses[p], first, y_indices[partner, :y_length], y_atom, y_first
+                    i, targets[:, p], sample_of, leaders, other_indices, other_copies[target], other_leaders
                 )
-                term = psi[joint] - psi[atoms[i]] - psi[y_atom]
+                term = psi[joint] - psi[copies[i]] - psi[other_copies[target]]
             else:
-                if kth > radii[i]:
+                if kth > own_radius:
                     x_count = count_row(approximate, x, i, metric, np.float32(1), kth, absolute, relative) + 1
                 else:
                     x_count = lower_bound(row, row.size, kth) + 1
-                if kth > y_radius:
+                if kth > other_radius:
                     x_counts[i, p] = x_count
                     continue
-                y_count = lower_bound_scaled(y_distances[partner], y_length, ratio, kth) + 1
+                y_count = lower_bound_scaled(other_row, other_row.size, ratio, kth) + 1
                 term = psi[k] - psi[x_count] - psi[y_count]
             sums[p] += term
             if p == 0:
                 local[i] = term
         for c in range(row.size):
-            scratch[row_indices[c]] = INF
+            listed[row_indices[c]] = INF

@@ -3,44 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numpy.typing import NDArray
 
-from mi_callback.estimation.kernels.basics import (
-    EUCLIDEAN,
-    INF,
-    compiled,
-    count_row,
-    distance,
-    lower_bound_scaled,
-)
+from mi_callback.estimation.kernels.basics import EUCLIDEAN, INF, Block, Table, compiled, count_row, distance
 
-__all__ = [
-    "count_listed",
-    "count_nearer",
-    "distance_rows",
-    "restrict_rows",
-    "select_neighbors",
-    "sorted_line_neighbors",
-]
-
-
-@compiled
-def distance_rows(x, rows, metric, out):
-    """Write the distances (Euclidean: squared) of ``x[rows]`` to all of x to ``out`` (rows, n); nothing cancels."""
-    for r in range(rows.size):
-        for j in range(x.shape[0]):
-            out[r, j] = distance(x, rows[r], x, j, metric)
-            if metric == EUCLIDEAN:
-                out[r, j] *= out[r, j]
-
-
-@njit(nogil=True, cache=True, fastmath={"nnan", "nsz", "reassoc"})
-def _largest(row):
-    """Largest of non-negative floats; the flags let the loop vectorise."""
-    largest = np.float32(0)
-    for j in range(row.size):
-        largest = max(largest, row[j])
-    return largest
+__all__ = ["count_nearer", "restrict_rows", "select_neighbors", "sorted_line_neighbors"]
 
 
 @compiled
@@ -81,49 +48,40 @@ def _sort_keys(keys, size, spare, counts):
 
 
 @compiled
-def select_neighbors(
-    block, rows, x, slack, metric, probe, rank, indices, distances, lengths, radii, farthest, atoms, first
-):
+def select_neighbors(block: Block, probed: NDArray[np.float32], guess, table: Table):
     """Pick, recompute and sort the nearest neighbours of a block of rows.
 
-    A first guess at a row's radius comes from its probed distances, so that one pass gathers the candidates. Where the
-    squared distances have lost too much to cancellation the row is computed afresh from differences.
+    A first guess at a row's radius comes from its probed distances, so that one pass gathers the candidates.
 
     Args:
-        block: (B, n) approximate distances (Euclidean: squared) of ``rows`` to all samples.
-        rows: (B,) the samples that the rows of the block belong to.
-        x: (n, d) values, for recomputing the distances that are kept.
-        slack: (B + 1,) absolute bounds on the error in each row; last, the bound relative to the distance itself.
-        metric: EUCLIDEAN or CHEBYSHEV.
-        probe: (s,) columns that are looked at to guess a radius.
-        rank: rank of the first guess among the probed distances.
-        indices, distances, lengths, radii, farthest, atoms, first: the table's arrays, written at ``rows``.
+        block: the rows. Rows whose distances have lost too much to cancellation have been computed afresh.
+        probed: (B, s) some of each row's distances, ascending.
+        guess: which of them is the first guess; the last stands for no limit.
+        table: its values are read, and its other arrays written for the rows.
     """
-    n = block.shape[1]
-    width = indices.shape[1]
-    sample = np.empty(probe.size, np.float32)
+    x, metric = table.values, table.metric
+    indices, distances, lengths, radii, all_copies, leaders = (
+        table.indices,
+        table.distances,
+        table.lengths,
+        table.radii,
+        table.copies,
+        table.leaders,
+    )
+    rows, approximates, slack = block.rows, block.distances, block.slack
+    n, width = approximates.shape[1], indices.shape[1]
     keys = np.empty(n, np.uint64)
     spare = np.empty(n, np.uint64)
     counts = np.empty(1025, np.int64)
     value = np.empty(1, np.float32)
     value_bits = value.view(np.uint32)
     relative = slack[rows.size]
+    last = probed.shape[1] - 1
     for r in range(rows.size):
-        i = rows[r]
-        approximate = block[r]
-        absolute = slack[r]
-        guess = min(rank, probe.size - 1)
+        i, approximate, absolute = rows[r], approximates[r], slack[r]
+        at = min(guess, last)
         while True:
-            limit = INF
-            if guess < probe.size - 1:
-                for c in range(probe.size):
-                    sample[c] = approximate[probe[c]]
-                limit = max(np.partition(sample, guess)[guess], np.float32(0))
-            if not absolute <= np.float32(0.01) * limit:  # so that an overflow counts as well
-                for j in range(n):
-                    approximate[j] = distance(x, i, x, j, metric) ** 2
-                absolute = np.float32(0)
-                continue
+            limit = max(probed[r, at], np.float32(0)) if at < last else INF
             margin = limit + absolute + relative * limit
             size = 0
             for j in range(n):
@@ -131,19 +89,19 @@ def select_neighbors(
                 size += not approximate[j] > margin  # what overflowed is a candidate too
             if size > width or size == n:
                 break
-            guess = min(probe.size - 1, guess + max(2, guess // 2))
+            at = min(last, at + max(2, at // 2))
         radius = np.sqrt(limit) if metric == EUCLIDEAN else limit
         kept = 0
-        coincident = 1
-        lowest = i
+        copies = 1
+        leader = i
         for c in range(size):
             j = np.int64(keys[c])
             value[0] = distance(x, i, x, j, metric)
             if j == i or value[0] > radius:
                 continue
             if value[0] == 0:
-                coincident += 1
-                lowest = min(lowest, j)
+                copies += 1
+                leader = min(leader, j)
             keys[kept] = (np.uint64(value_bits[0]) << np.uint64(32)) | np.uint64(j)
             kept += 1
         # Non-negative floats order like their bit patterns: one integer sort orders by distance, then by index.
@@ -161,16 +119,21 @@ def select_neighbors(
             radii[i] = distances[i, length - 1]
         else:
             radii[i] = radius
-        atoms[i] = coincident
-        first[i] = lowest
-        far = _largest(approximate)
-        far += absolute + relative * far
-        farthest[i] = np.sqrt(far) if metric == EUCLIDEAN else far
+        all_copies[i] = copies
+        leaders[i] = leader
 
 
 @compiled
-def sorted_line_neighbors(x, order, start, stop, indices, distances, lengths, radii, farthest):
-    """Neighbour rows of samples on a line, x (n, 1), from its sorting order; positions start to stop."""
+def sorted_line_neighbors(table: Table, order, start, stop):
+    """Write the neighbour rows of samples on a line, values (n, 1), from their sorting order; places start to stop.
+
+    Args:
+        table: its values are read, and its other arrays written; not ``copies`` and ``leaders``.
+        order: (n,) samples in ascending order.
+        start, stop: places in that order.
+    """
+    x, indices, distances = table.values, table.indices, table.distances
+    lengths, radii, farthest = table.lengths, table.radii, table.farthest
     n = order.size
     width = indices.shape[1]
     for position in range(start, stop):
@@ -195,51 +158,58 @@ def sorted_line_neighbors(x, order, start, stop, indices, distances, lengths, ra
 
 
 @compiled
-def restrict_rows(
-    rows, local, parent_indices, parent_distances, parent_lengths, parent_radii, indices, distances, lengths, radii
-):
-    """Filter the rows of a subset of samples to that subset; ``local`` maps a sample to its place in it, or -1."""
+def restrict_rows(table: Table, rows, local, start, stop, part: Table):
+    """Filter the rows of a subset of samples to that subset.
+
+    Args:
+        table: all samples.
+        rows: (r,) the subset.
+        local: (n,) place of each sample in the subset, or -1.
+        start, stop: places in the subset.
+        part: the table of the subset; ``indices``, ``distances``, ``lengths`` and ``radii`` are written.
+    """
+    indices, distances = part.indices, part.distances
+    all_indices, all_distances, all_lengths, all_radii, lengths, radii = (
+        table.indices,
+        table.distances,
+        table.lengths,
+        table.radii,
+        part.lengths,
+        part.radii,
+    )
     width = indices.shape[1]
-    for r in range(rows.size):
+    for r in range(start, stop):
         i = rows[r]
         size = 0
         c = 0
-        while c < parent_lengths[i] and size < width:
-            indices[r, size] = local[parent_indices[i, c]]
-            distances[r, size] = parent_distances[i, c]
-            size += local[parent_indices[i, c]] >= 0
+        while c < all_lengths[i] and size < width:
+            indices[r, size] = local[all_indices[i, c]]
+            distances[r, size] = all_distances[i, c]
+            size += local[all_indices[i, c]] >= 0
             c += 1
         distances[r, size:] = INF
         lengths[r] = size
         # A row that filled up early is complete only below the next distance in the parent's row.
-        radii[r] = parent_distances[i, c] if c < parent_lengths[i] else parent_radii[i]
+        radii[r] = all_distances[i, c] if c < all_lengths[i] else all_radii[i]
 
 
 @compiled
-def count_listed(distances, lengths, ratio, rows, epsilon, counts):
-    """Count, in each row, the listed neighbours whose distance times ``ratio`` is below a radius."""
-    for r in range(rows.size):
-        counts[r] = lower_bound_scaled(distances[rows[r]], lengths[rows[r]], ratio, epsilon[r])
-
-
-@compiled
-def count_nearer(block, rows, x, slack, metric, ratio, starts, epsilon, counts):
+def count_nearer(table: Table, block: Block, ratio, starts, epsilon, counts):
     """Count the samples whose distance times ``ratio`` is below each of a row's radii; close calls are recomputed.
 
     Args:
-        block: (B, n) approximate distances (Euclidean: squared) of ``rows`` to all samples.
-        rows: (B,) samples.
-        x: (n, d) values.
-        slack: (B + 1,) error bounds as for ``select_neighbors``.
-        metric: EUCLIDEAN or CHEBYSHEV.
+        table: the samples.
+        block: rows, with their distances.
         ratio: factor that turns the distances into the unit of the radii.
         starts: (B + 1,) the radii of row r are ``epsilon[starts[r]:starts[r + 1]]``.
         epsilon: radii, positive, ascending in each row.
         counts: written, the sample itself not counted.
     """
+    x, metric, rows, slack = table.values, table.metric, block.rows, block.slack
+    distances = block.distances
     for r in range(rows.size):
         for e in range(starts[r], starts[r + 1]):
             if e > starts[r] and epsilon[e] == epsilon[e - 1]:
                 counts[e] = counts[e - 1]
             else:
-                counts[e] = count_row(block[r], x, rows[r], metric, ratio, epsilon[e], slack[r], slack[rows.size])
+                counts[e] = count_row(distances[r], x, rows[r], metric, ratio, epsilon[e], slack[r], slack[rows.size])

@@ -1,13 +1,14 @@
-"""Estimates in fitted spaces, through the public function."""
+"""Estimates in fitted spaces, through the public function, and the competition that they win."""
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from mi_callback.estimation import mutual_information
 from mi_callback.estimation.spaces import normal_scores
-from mi_callback.estimation.spaces.augmentation import append, radial
-from mi_callback.estimation.spaces.candidates import FittingHalf, fit_candidates
-from mi_callback.estimation.spaces.selection import choose_spaces
+from mi_callback.estimation.spaces.competition import compete
 from mi_callback.estimation.targets import LabelTarget
 
 
@@ -130,42 +131,26 @@ def test_rare_classes_are_merged_smallest_first(sizes, expected):
 def test_candidates_see_the_fitting_half_only():
     x, y = draw(lambda u, x: u, n=600, d=8)
     zx, zy = normal_scores(x).astype(np.float32), normal_scores(y[:, None]).astype(np.float32)
-    choices = choose_spaces(zx, zy, n_classes=0, k=3, metric="euclidean", seed=0)
-    assert np.array_equal(np.sort(np.concatenate([c.held_out for c in choices])), np.arange(600))
-    held_out = choices[0].held_out
+    winners = compete(zx, zy, k=3, metric="euclidean", seed=0)
+    assert np.array_equal(np.sort(np.concatenate([w.held_out for w in winners])), np.arange(600))
+    held_out = winners[0].held_out
     spoiled = zy.copy()
     spoiled[held_out] = np.random.default_rng(0).permutation(zy[held_out])
-    again = choose_spaces(zx, spoiled, n_classes=0, k=3, metric="euclidean", seed=0)
-    assert again[0].space.name == choices[0].space.name
-    assert (again[0].space.map_x(zx) == choices[0].space.map_x(zx)).all()
-    assert (again[0].ahead == choices[0].ahead).all()
+    again = compete(zx, spoiled, k=3, metric="euclidean", seed=0)
+    assert again[0].space.name == winners[0].space.name
+    assert (again[0].space.map_x(zx) == winners[0].space.map_x(zx)).all()
+    assert (again[0].ahead == winners[0].ahead).all()
 
 
-def test_every_candidate_is_one_to_one():
-    x, y = draw(lambda u, x: u, n=600, d=8)
-    zx, zy = normal_scores(x).astype(np.float32), normal_scores(np.c_[y, x[:, :2]]).astype(np.float32)
-    candidates = fit_candidates(FittingHalf(zx, zy, 0, 450, 0))
-    names = {candidate.space.name for candidate in candidates}
-    assert names == {
-        "supervised: canonical",
-        "supervised: radial",
-        "supervised: index",
-        "supervised: index posterior",
-        "supervised: network",
-    }
-    for candidate in candidates:
-        space = candidate.refit()
-        assert space.preserves_information
-        for mapped, values in ((space.map_x(zx), zx), (space.map_y(zy), zy)):  # the last columns are the values, shrunk
-            tail = mapped[:, -values.shape[1] :]
-            np.testing.assert_allclose(tail * (values[0, 0] / tail[0, 0]), values, rtol=1e-4, atol=1e-6)
-
-
-def test_appending_and_radial_features():
-    values = np.random.default_rng(0).standard_normal((500, 16)).astype(np.float32)
-    appended = append(lambda v: v[:, :2] * np.float32([10, 5]), values)(values)
-    np.testing.assert_allclose(appended[:, :2].std(axis=0), [1, 0.5], rtol=0.1)
-    np.testing.assert_allclose(appended[:, 2:], 0.025 * values, rtol=1e-5)
-    assert radial(values).shape == (500, 33)
-    assert radial(values[:, :2]).shape == (500, 2)
-    np.testing.assert_allclose(np.linalg.norm(radial(values)[:, 16:32], axis=1), 4, rtol=1e-4)
+def test_no_estimate_imports_torch():
+    """In a fresh interpreter: a plain and a fitted one."""
+    code = """
+import sys
+import numpy as np
+from mi_callback import mutual_information
+x = np.random.default_rng(0).standard_normal((400, 6))
+for space in ("scores", "supervised"):
+    assert mutual_information(x, x[:, 0], space=space, n_permutations=0).space.startswith(space)
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
