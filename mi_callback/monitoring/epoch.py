@@ -211,7 +211,7 @@ class EpochMeasurer:
             batch_fn=self._batch_fn,
             max_samples=self._max_samples,
             seed=self._seed,
-            with_targets="target" in self._measurer.quantities,
+            with_targets=self._measurer.needs_targets,
             max_batches=max_batches,
             noise_seed=noise_seed,
             active_dropout=self._active_dropout,

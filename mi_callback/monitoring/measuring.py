@@ -49,6 +49,11 @@ class Measurer:
         self._kinds: dict[str, Kind] = {}
 
     @property
+    def needs_targets(self) -> bool:
+        """Whether anything that is asked for is about Y."""
+        return any(QUANTITIES[name].partner == "targets" for name in self.quantities)
+
+    @property
     def kinds(self) -> dict[str, Kind]:
         """What "inputs" and "targets" of the first full sweep were taken for; it stands for all epochs of a run."""
         return dict(self._kinds)
@@ -66,9 +71,10 @@ class Measurer:
         Raises:
             CollectionError: there are no targets where I(T;Y) is asked for, or Y cannot be measured.
         """
-        if "target" in self.quantities and collected.targets is None:
+        if self.needs_targets and collected.targets is None:
+            asked = ", ".join(repr(name) for name in self.quantities if QUANTITIES[name].partner == "targets")
             raise CollectionError(
-                "batch: it has no targets, and quantities include 'target'. Use quantities=('input',) for "
+                f"batch: it has no targets, and quantities include {asked}. Use quantities=('input',) for "
                 "self-supervised training, or say where the targets are with batch_fn."
             )
         before = self._x, self._y
