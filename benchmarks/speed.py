@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.peers import PEERS
 from benchmarks.timing import machine, median_seconds
 from mi_callback.estimation import Estimator, Variable
-from mi_callback.estimation.measure import Space
+from mi_callback.estimation.estimator import Space
 from mi_callback.estimation.neighbors import default_width
 from mi_callback.estimation.spaces import normal_scores
 

@@ -1,6 +1,6 @@
 """Arrays in, records out: estimating mutual information, with numpy, scipy, faiss and numba; no torch, no Lightning."""
 
-from mi_callback.estimation.measure import Estimator, mutual_information
+from mi_callback.estimation.estimator import Estimator, mutual_information
 from mi_callback.estimation.records import Flag, MutualInformation
 from mi_callback.estimation.variable import Variable
 

@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from scipy.special import entr, ndtr, ndtri
 
 from mi_callback.estimation.ceilings import per_nat
-from mi_callback.estimation.measure import Estimator
+from mi_callback.estimation.estimator import Estimator
 from mi_callback.estimation.permutation import stream
 from mi_callback.estimation.records import MutualInformation, Unit
 from mi_callback.estimation.variable import Variable

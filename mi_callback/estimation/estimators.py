@@ -8,6 +8,7 @@ The same without tables, in a dozen lines of numpy, is ``tests/naive.py``, which
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -30,17 +31,23 @@ _BATCH_ENTRIES = 2**27  # entries of an array of permutations at once: 512 MB; a
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reading:
-    """What a table and a target say, in nats.
+    """What tables and targets say, in nats.
 
     Attributes:
         local: shape (R,): the terms whose mean is the estimate, one for each row of the table.
         null: shape (P,): estimates under the permutations.
         n_completed: rows that reached beyond a table and were completed exactly.
+        stderr: standard error of the estimate; NaN if it was not asked for, or n is too small for it.
+        half: mean of the estimates on halves of the samples; NaN likewise.
+        fitted_space: names of the spaces fitted to the samples in which it was read; None if nothing was fitted.
     """
 
     local: NDArray[np.float64]
     null: NDArray[np.float64]
     n_completed: int
+    stderr: float = math.nan
+    half: float = math.nan
+    fitted_space: str | None = None
 
 
 def digamma_table(n: int) -> NDArray[np.float64]:

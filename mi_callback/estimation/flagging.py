@@ -71,7 +71,7 @@ def flags_from_record(estimate: MutualInformation, *, partner_dim: float = math.
     """What an estimate by neighbours says against itself: saturation, dimension, drift, and the null band.
 
     Args:
-        estimate: an estimate by "ksg", "ross" or "mixed".
+        estimate: an estimate by "ksg" or "ross".
         partner_dim: intrinsic dimension of the second side, if known; the first side's is in the record.
     """
     e, nat = estimate, per_nat(estimate.unit)
@@ -81,8 +81,8 @@ def flags_from_record(estimate: MutualInformation, *, partner_dim: float = math.
     if e.estimator == "ksg" and e.raw > (ksg_limit(e.n_samples, e.k) - _NEAR_LIMIT) * nat:
         flags.append(Flag.SATURATED)
     dimension = max((d for d in (e.intrinsic_dim, partner_dim) if math.isfinite(d)), default=0.0)
-    fitted = "supervised" in e.space  # distances there follow a few directions, whatever the cloud fills
-    if dimension > 0 and not fitted and (e.k / e.n_samples) ** (1 / dimension) > _FAR_NEIGHBOUR:
+    # in a fitted space distances follow a few directions, whatever the cloud fills
+    if dimension > 0 and not e.is_fitted and (e.k / e.n_samples) ** (1 / dimension) > _FAR_NEIGHBOUR:
         flags.append(Flag.DIMENSION)
     drift, noise = abs(e.raw - e.half), 0.0 if math.isnan(e.stderr) else e.stderr
     if drift > _DRIFT * nat + _SIGNIFICANT * noise or drift > max(_RELATIVE_DRIFT * abs(e.raw), 0.05 * nat, 3 * noise):

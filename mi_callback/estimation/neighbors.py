@@ -323,7 +323,9 @@ class NeighborTable:
     def _exact_distances(self, samples: NDArray[np.integer], others: slice) -> NDArray[np.float32]:
         """Distances (Euclidean: squared) of some samples to others, by differences, so that nothing cancels."""
         with np.errstate(over="ignore"):
-            distances = cdist(self.values[samples], self.values[others], self.metric).astype(np.float32)
+            distances: NDArray[np.float32] = cdist(self.values[samples], self.values[others], self.metric).astype(
+                np.float32
+            )
             if self.metric == "euclidean":
                 distances *= distances  # once rounded, as the kernels' own: radii at a tie do not depend on the way
             return distances
@@ -338,12 +340,13 @@ class NeighborTable:
         """
         n, d = self.values.shape
         samples = self.samples[rows]
+        at = rows.astype(np.int64, copy=False)  # one type of indices: one specialisation of each kernel
         block = np.empty((len(rows), n), np.float32)
         tiles = [slice(start, min(start + _TILE, n)) for start in range(0, n, _TILE)]
         if self.metric == "chebyshev" or d <= _FEW_FEATURES:
             for tile in tiles:
                 block[:, tile] = self._exact_distances(samples, tile)
-            return kernels.Block(rows, block, np.append(np.zeros(len(rows)), 1e-6).astype(np.float32))
+            return kernels.Block(at, block, np.append(np.zeros(len(rows)), 1e-6).astype(np.float32))
         single = self.single
         chosen = single[samples]
 
@@ -366,4 +369,4 @@ class NeighborTable:
         # Rounding of |a|^2 + |b|^2 - 2ab, relative to |a|^2 + |a - b|^2; largest where all features agree.
         unit = 1e-5 * max(1.0, math.sqrt(d) / 16)
         slack = np.append(unit * np.einsum("ij,ij->i", chosen, chosen), unit).astype(np.float32)
-        return kernels.Block(rows, block, slack)
+        return kernels.Block(at, block, slack)

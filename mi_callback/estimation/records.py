@@ -128,6 +128,7 @@ class MutualInformation:
             from ``raw`` says how much the estimate still moves with n.
         bounds: lower and upper bound on the true value, in ``unit``, where the estimator has them; else None.
         reason: why this estimator was chosen, and what the value means with it; empty where there was no choice.
+        is_fitted: whether that space was fitted to the samples.
         noise_std: standard deviation of the measurement noise of I(X; T + sigma Z); None without noise.
         reduction: what was done to a wide layer before its space, which can only lower the information; None if
             nothing was.
@@ -151,6 +152,7 @@ class MutualInformation:
     half: float = math.nan
     bounds: tuple[float, float] | None = None
     reason: str = ""
+    is_fitted: bool = False
     noise_std: float | None = None
     reduction: str | None = None
     n_points: int | None = None

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-__all__ = ["Curve", "Verdict", "compression_verdict", "extrapolate"]
+__all__ = ["Curve", "Verdict", "compression_verdict"]
 
 _SIGNIFICANT = 3.0  # standard errors: the highest of many noisy values stands out by two on its own
 _SMALLEST = 0.05  # of the peak: what falls by less is called steady
@@ -106,20 +106,3 @@ def compression_verdict(curves: Mapping[str, Curve]) -> Verdict:
     else:
         kind = "falls" if falling else "steady"
     return Verdict(kind, tuple(falling), tuple(steady))
-
-
-def extrapolate(sizes: ArrayLike, values: ArrayLike) -> tuple[float, float]:
-    """Extrapolate estimates on subsamples to infinitely many samples, by a straight line in 1/n.
-
-    Args:
-        sizes: shape (S,), numbers of samples, at least two different ones.
-        values: shape (S,), the estimates.
-
-    Returns:
-        The value at 1/n = 0, and the drift: how far the value at the largest size lies from it.
-    """
-    n, v = np.asarray(sizes, dtype=np.float64), np.asarray(values, dtype=np.float64)
-    if len(np.unique(n)) < 2:
-        raise ValueError(f"sizes: expected at least two different numbers of samples, got {n.tolist()}.")
-    slope, limit = np.polyfit(1 / n, v, 1)
-    return float(limit), float(-slope / n.max())

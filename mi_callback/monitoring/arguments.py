@@ -9,6 +9,8 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from mi_callback.quantities import ASKED
+
 __all__ = ["check_arguments", "noise_levels"]
 
 
@@ -20,11 +22,10 @@ def check_arguments(
     Raises:
         MisconfigurationException: an argument out of its range.
     """
-    known = ("target", "input")
     if isinstance(quantities, str) or not isinstance(quantities, Sequence) or not quantities:
-        raise _refusal("quantities", quantities, f"a tuple of one or more of {known}")
-    if not set(quantities) <= set(known):
-        raise _refusal("quantities", quantities, f"a tuple of one or more of {known}")
+        raise _refusal("quantities", quantities, f"a tuple of one or more of {ASKED}")
+    if not set(quantities) <= set(ASKED):
+        raise _refusal("quantities", quantities, f"a tuple of one or more of {ASKED}")
     if not _is_int(every_n_epochs) or every_n_epochs < 1:
         raise _refusal("every_n_epochs", every_n_epochs, "an int of at least 1")
     if max_samples is not None and (not _is_int(max_samples) or max_samples < k + 2):

@@ -19,9 +19,10 @@ from mi_callback.collection import (
     sweep,
 )
 from mi_callback.estimation.ceilings import Ceilings
+from mi_callback.estimation.layer_estimator import Measured
 from mi_callback.monitoring.cost import Cost
 from mi_callback.monitoring.faults import Faults
-from mi_callback.monitoring.measuring import Measured, Measurer, has_metric, noisy_layers
+from mi_callback.monitoring.measuring import Measurer, has_metric, noisy_layers
 from mi_callback.monitoring.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ class EpochMeasurer:
             batch_fn=self._batch_fn,
             max_samples=self._max_samples,
             seed=self._seed,
-            with_targets="target" in self._measurer.quantities,
+            with_targets=self._measurer.needs_targets,
             max_batches=max_batches,
             noise_seed=noise_seed,
             active_dropout=self._active_dropout,

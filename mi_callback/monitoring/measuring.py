@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,34 +14,12 @@ from mi_callback.estimation import Estimator, Flag, MutualInformation, Variable
 from mi_callback.estimation.audit import audit_chain
 from mi_callback.estimation.ceilings import Ceilings
 from mi_callback.estimation.entropy import is_enumerable
-from mi_callback.estimation.evidence import Witness
 from mi_callback.estimation.flagging import with_flags
 from mi_callback.estimation.kinds import Kind
-from mi_callback.estimation.routing import Reading, Router, quantity_names
+from mi_callback.estimation.layer_estimator import LayerEstimator, Measured
+from mi_callback.quantities import LIMITS, QUANTITIES, measured_for, quantity
 
-__all__ = ["Measured", "Measurer", "Quantity", "audited", "has_metric", "noisy_layers"]
-
-Quantity = Literal["target", "input"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Measured:
-    """One quantity of one layer.
-
-    Attributes:
-        layer: label of the layer.
-        quantity: "target" for I(T;Y), "input" for I(X;T), "usable" for usable information, "input_noise_<sigma>" for
-            I(X;T) under further noise.
-        estimate: what was measured; NaN where it failed.
-        error: why it failed, or None.
-        witnesses: further estimates of I(X;T), for a verdict on compression.
-    """
-
-    layer: str
-    quantity: str
-    estimate: MutualInformation
-    error: Exception | None = None
-    witnesses: tuple[Witness, ...] = ()
+__all__ = ["Measurer", "audited", "has_metric", "noisy_layers"]
 
 
 class Measurer:
@@ -57,18 +35,23 @@ class Measurer:
     def __init__(
         self,
         estimator: Estimator,
-        quantities: tuple[Quantity, ...],
+        quantities: tuple[str, ...],
         discrete_target: bool | None,
         noise_std: tuple[float, ...] = (),
     ) -> None:
         self.estimator = estimator
         self.quantities = quantities
         self._discrete_target = discrete_target
-        self._router = Router(estimator, noise_std)
+        self._layers = LayerEstimator(estimator, noise_std)
         self._x: _Kept | None = None
         self._y: _Kept | None = None
         self._refuted = False  # whether a layer's usable information lay above I(X;Y)
         self._kinds: dict[str, Kind] = {}
+
+    @property
+    def needs_targets(self) -> bool:
+        """Whether anything that is asked for is about Y."""
+        return any(QUANTITIES[name].partner == "targets" for name in self.quantities)
 
     @property
     def kinds(self) -> dict[str, Kind]:
@@ -88,9 +71,10 @@ class Measurer:
         Raises:
             CollectionError: there are no targets where I(T;Y) is asked for, or Y cannot be measured.
         """
-        if "target" in self.quantities and collected.targets is None:
+        if self.needs_targets and collected.targets is None:
+            asked = ", ".join(repr(name) for name in self.quantities if QUANTITIES[name].partner == "targets")
             raise CollectionError(
-                "batch: it has no targets, and quantities include 'target'. Use quantities=('input',) for "
+                f"batch: it has no targets, and quantities include {asked}. Use quantities=('input',) for "
                 "self-supervised training, or say where the targets are with batch_fn."
             )
         before = self._x, self._y
@@ -111,29 +95,32 @@ class Measurer:
                     self._kinds.setdefault(name, kept.variable.kind)
         x, y = self._x, self._y
         self._refuted = self._refuted and x is before[0] and y is before[1]
-        self._router.use(
+        self._layers.use(
             x.variable if x is not None and x.error is None else None,
             y.variable if y is not None and y.error is None else None,
         )
-        return tuple(name for quantity in self._measurable() for name in self._names(quantity))
+        return tuple(name for asked in self._measurable() for name in self._names(asked))
 
-    def _measurable(self) -> tuple[Quantity, ...]:
-        return tuple(q for q in self.quantities if q != "input" or self._x is not None)
+    def _measurable(self) -> tuple[str, ...]:
+        return tuple(name for name in self.quantities if self._partner(name) is not None)
 
-    def _names(self, quantity: Quantity) -> tuple[str, ...]:
-        return quantity_names(quantity, self._router.noise_std)
+    def _partner(self, asked: str) -> _Kept | None:
+        return self._y if QUANTITIES[asked].partner == "targets" else self._x
+
+    def _names(self, asked: str) -> tuple[str, ...]:
+        return tuple(one.name for one in measured_for(asked, self._layers.noise_std))
 
     def ceilings(self) -> Ceilings:
         """I(X;Y), H(Y), and the limits of so many samples, measured once for as long as X and Y stay the same.
 
         I(X;Y) is left out if it cannot be measured; ``ceiling_error`` then says why.
         """
-        return self._router.ceilings()
+        return self._layers.ceilings()
 
     @property
     def ceiling_error(self) -> Exception | None:
         """Why I(X;Y) could not be measured, or None."""
-        return self._router.ceiling_error
+        return self._layers.ceiling_error
 
     def measure(
         self,
@@ -152,31 +139,27 @@ class Measurer:
         for layer, values in collected.layers.items():
             error = _unusable(values, "activations")
             t = Variable(values, name=layer) if error is None else None
-            for quantity in quantities:
+            for asked in quantities:
                 if on_estimate is not None:
-                    on_estimate(layer, quantity)
-                partner = self._y if quantity == "target" else self._x
+                    on_estimate(layer, asked)
+                partner = self._partner(asked)
                 assert partner is not None
                 failure: Exception | None = error or partner.error
                 if t is not None and failure is None:
                     try:
-                        for reading in self._readings(t, quantity, is_stochastic=layer in stochastic):
-                            estimate = _after_reduction(reading.estimate, collected.reductions.get(layer))
-                            yield Measured(layer, reading.quantity, estimate, reading.error, reading.witnesses)
+                        for found in self._layers.measure(asked, t, is_stochastic=layer in stochastic):
+                            yield replace(
+                                found, estimate=_after_reduction(found.estimate, collected.reductions.get(layer))
+                            )
                         continue
                     except Exception as raised:  # one layer's trouble is not another's; the caller decides what to do
                         failure = raised
-                for name in self._names(quantity):
+                for name in self._names(asked):
                     yield Measured(layer, name, self.estimator.failed(collected.n_samples), failure)
         for layer, reason in collected.failures.items():
-            for quantity in quantities:
-                for name in self._names(quantity):
+            for asked in quantities:
+                for name in self._names(asked):
                     yield Measured(layer, name, self.estimator.failed(collected.n_samples), reason)
-
-    def _readings(self, t: Variable, quantity: Quantity, *, is_stochastic: bool) -> list[Reading]:
-        if quantity == "target":
-            return self._router.target(t)
-        return self._router.input(t, is_stochastic=is_stochastic)
 
     def audit(
         self, results: Sequence[Measured], layers: Sequence[str], ceilings: Ceilings | None
@@ -194,7 +177,9 @@ class Measurer:
             The estimates, and the limits that are left: name to value and standard error, in ``unit``.
         """
         if ceilings is not None:
-            self._refuted |= any(ceilings.is_refuted_by(r.estimate) for r in results if r.quantity == "usable")
+            self._refuted |= any(
+                ceilings.is_refuted_by(r.estimate) for r in results if quantity(r.quantity).is_lower_bound
+            )
             if self._refuted:
                 ceilings = ceilings.without_information()
         return audited(results, layers, ceilings), {} if ceilings is None else ceilings.named()
@@ -220,18 +205,17 @@ def audited(results: Sequence[Measured], layers: Sequence[str], ceilings: Ceilin
     """
     if ceilings is not None:
         limit = ceilings.of_target()
+        bounded = [name for name in LIMITS["I(X;Y)"].bounds if not quantity(name).is_lower_bound]
         results = [
             replace(r, estimate=with_flags(r.estimate, Flag.ABOVE_CEILING))
-            if r.quantity == "target" and limit.is_below(r.estimate.mi, r.estimate.stderr)
+            if r.quantity in bounded and limit.is_below(r.estimate.mi, r.estimate.stderr)
             else r
             for r in results
         ]
     marked = set()
-    for quantity in ("target", "input"):
-        estimates = {
-            r.layer: r.estimate for r in results if r.quantity == quantity and r.estimate.estimator != "mixture"
-        }
-        marked |= {(violation.layer, quantity) for violation in audit_chain(layers, estimates)}
+    for name in (one.name for one in QUANTITIES.values() if one.forms_chain):
+        estimates = {r.layer: r.estimate for r in results if r.quantity == name and r.estimate.noise_std is None}
+        marked |= {(violation.layer, name) for violation in audit_chain(layers, estimates)}
     return [
         replace(r, estimate=with_flags(r.estimate, Flag.DATA_PROCESSING)) if (r.layer, r.quantity) in marked else r
         for r in results

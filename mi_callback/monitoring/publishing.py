@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mi_callback.monitoring.measuring import Measured
+from mi_callback.estimation.layer_estimator import Measured
+from mi_callback.quantities import QUANTITIES, quantity
 from mi_callback.reporting.history import History
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def log_scalars(
         return
     values: dict[str, float] = {}
     for result in results:
-        estimate, tag = result.estimate, f"mi_{result.quantity}"
+        estimate, tag = result.estimate, quantity(result.quantity).tag
         parts = {"": estimate.mi, "_raw": estimate.raw, "_stderr": estimate.stderr}
         if estimate.p_value is not None:
             parts |= {"_null_std": estimate.null_std, "_pvalue": estimate.p_value}
@@ -55,9 +56,11 @@ def log_scalars(
 def layer_dimensions(results: Sequence[Measured]) -> dict[str, float]:
     """Intrinsic dimension of each layer: a property of the layer, whichever of its estimates it was read off."""
     dimensions: dict[str, float] = {}
-    for quantity in ("target", "input"):  # in this order, for dimensions of one layer may differ by its rare classes
-        for result in results:
-            if result.quantity == quantity and not math.isfinite(dimensions.get(result.layer, math.nan)):
+    for (
+        one
+    ) in QUANTITIES.values():  # in one order: read off another quantity it differs where rare classes are left out
+        for result in results if one.has_dimension else ():
+            if result.quantity == one.name and not math.isfinite(dimensions.get(result.layer, math.nan)):
                 dimensions[result.layer] = result.estimate.intrinsic_dim
     return dimensions
 

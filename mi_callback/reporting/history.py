@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mi_callback.estimation.records import Flag, MutualInformation
+from mi_callback.quantities import limit
+from mi_callback.quantities import quantity as quantity_of
 from mi_callback.reporting.files import FORMAT, is_history_state, load, save
 from mi_callback.reporting.series import ROW_KEYS, Ceiling, Row, Series, series_of
 
@@ -21,12 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["History"]
 
-_BOUNDED = {
-    "I(X;Y)": ("target", "usable"),
-    "H(Y)": ("target", "usable"),
-    "H(X)": ("input",),
-}  # a name that is not listed bounds every quantity, as the limits of the estimator do
-_BY_NEIGHBORS = "psi(n) - psi(k)"  # bounds what is read off neighbours, not mixtures, counts and decoders
+_BY_NEIGHBORS = {"ksg", "ross"}  # names of estimators
 
 
 class History:
@@ -125,9 +122,9 @@ class History:
 
     def _withdraw_refuted(self, rows: Iterable[Row]) -> None:
         """Withdraw estimated ceilings that lie below usable information: they were read too low."""
-        usable = [row for row in rows if row.quantity == "usable"]
+        attained = [row for row in rows if quantity_of(row.quantity).is_lower_bound]
         for name, ceiling in list(self._ceilings.items()):
-            if "usable" in ceiling.quantities and any(ceiling.is_refuted_by(row.mi, row.stderr) for row in usable):
+            if any(ceiling.is_refuted_by(r.mi, r.stderr) for r in attained if r.quantity in ceiling.quantities):
                 del self._ceilings[name]
                 self._withdraw_flags(ceiling)
 
@@ -158,7 +155,7 @@ class History:
             quantities: quantities that it bounds; None goes by the name: I(X;Y) and H(Y) bound what a layer holds on
                 the target, H(X) what it holds on the input, and any other name bounds everything.
         """
-        bounded = _BOUNDED.get(name, ()) if quantities is None else tuple(quantities)
+        bounded = limit(name).bounds if quantities is None else tuple(quantities)
         self._ceilings[str(name)] = Ceiling(float(value), float(stderr), bounded)
         self._withdraw_refuted(self._rows.values())
 
@@ -235,13 +232,13 @@ class History:
 
     def ceilings_of(self, quantity: str) -> dict[str, Ceiling]:
         """The finite upper limits that bound ``quantity``, by name."""
-        others = self._estimators.get(quantity, set()) - {"ksg", "ross"}
+        others = self._estimators.get(quantity, set()) - _BY_NEIGHBORS
         return {
             name: c
             for name, c in self._ceilings.items()
             if math.isfinite(c.value)
             and (not c.quantities or quantity in c.quantities)
-            and not (name == _BY_NEIGHBORS and others)
+            and not (limit(name).of_neighbors and others)
         }
 
     def noise(self, quantity: str) -> float | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import takewhile
 
+from mi_callback.quantities import LIMITS, QUANTITIES, limit, quantity
 from mi_callback.reporting.series import Estimates
 
 __all__ = [
@@ -24,47 +25,36 @@ __all__ = [
 _WHOLE = 16  # characters: names up to so long stay whole, three fit side by side above a figure of 4.4 inches
 _LONGEST = 24  # characters, 1.6 inches at 9 points: a bar of such names leaves 2 of 4.4 inches to the curves
 
-_SYMBOLS = {
-    "target": r"$I(T;Y)$",
-    "input": r"$I(X;T)$",
-    "usable": r"usable $I(T;Y)$",
-    "I(X;Y)": r"$I(X;Y)$",
-    "H(X)": r"$H(X)$",
-    "H(Y)": r"$H(Y)$",
-    "log n": r"$\log n$",
-    "psi(n) - psi(k)": r"$\psi(n)-\psi(k)$",
-}
-
 
 def symbol(name: str) -> str:
     """Mathematical notation of a quantity or ceiling; a name without one is drawn as it stands."""
-    return _SYMBOLS.get(name, name.replace("$", r"\$"))
+    return limit(name).symbol if name in LIMITS else quantity(name).symbol
 
 
 def plain_symbol(name: str) -> str:
     """Notation of a quantity in plain text, for tables and web pages."""
-    return {"target": "I(T;Y)", "input": "I(X;T)", "usable": "usable I(T;Y)"}.get(name, name)
+    return quantity(name).text
 
 
-def axis_label(history: Estimates, quantity: str) -> str:
+def axis_label(history: Estimates, name: str) -> str:
     """Axis label of a quantity, with its unit and the measurement noise if there was any."""
-    return "".join(_pieces(history, quantity))
+    return "".join(_pieces(history, name))
 
 
-def panel_label(history: Estimates, quantity: str) -> str:
+def panel_label(history: Estimates, name: str) -> str:
     """Axis label of a quantity in lines short enough for the height of one of several panels."""
-    return fold(_pieces(history, quantity), 14)  # characters: one inch at 11 points, and panels are 1.1 to 1.4 high
+    return fold(_pieces(history, name), 14)  # characters: one inch at 11 points, and panels are 1.1 to 1.4 high
 
 
-def _pieces(history: Estimates, quantity: str) -> list[str]:
+def _pieces(history: Estimates, name: str) -> list[str]:
     """The axis label in pieces between which a line may end."""
-    sigma = history.noise(quantity)
+    sigma = history.noise(name)
     if sigma is not None:
         names = [r"$I(X;T+\sigma Z)$, ", rf"$\sigma={sigma:g}$ "]
-    elif quantity in _SYMBOLS:
-        names = [_SYMBOLS[quantity] + " "]
+    elif name in QUANTITIES:
+        names = [symbol(name) + " "]
     else:
-        names = re.split(r"(?<=[_ ])", symbol(quantity) + " ")[:-1]
+        names = re.split(r"(?<=[_ ])", symbol(name) + " ")[:-1]
     return [*names, f"({history.unit or 'bits'})"]
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+from mi_callback.quantities import quantity
+
 __all__ = ["log_figures", "log_layout"]
 
 _log = logging.getLogger(__name__)
@@ -113,11 +115,10 @@ def log_layout(loggers: Iterable[Any], quantities: Iterable[str]) -> None:
         loggers: Lightning loggers, as in ``trainer.loggers``.
         quantities: the quantities logged, such as "target", or "wide/target" for a monitor with the name "wide".
     """
-    parts = [quantity.rpartition("/") for quantity in quantities]
-    tags = [f"{name}{slash}mi_{quantity}" for name, slash, quantity in parts]
+    parts = [name.rpartition("/") for name in quantities]
+    tags = [f"{prefix}{slash}{quantity(name).tag}" for prefix, slash, name in parts]
     charts = {tag: ["Multiline", [f"{re.escape(tag)}/.*"]] for tag in tags}
-    # usable information has no null
-    doubtful = [tag for tag, (_, _, quantity) in zip(tags, parts, strict=True) if quantity != "usable"]
+    doubtful = [tag for tag, (_, _, name) in zip(tags, parts, strict=True) if quantity(name).has_null]
     doubts = {f"{tag} p-value": ["Multiline", [f"{re.escape(tag)}_pvalue/.*"]] for tag in doubtful}
     for logger in loggers:
         if any(cls.__name__ == "TensorBoardLogger" for cls in type(logger).__mro__):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mi_callback.estimation.records import Ceiling, Flag, MutualInformation
+from mi_callback.quantities import QUANTITIES
 
 __all__ = [
     "ROW_KEYS",
@@ -197,4 +198,4 @@ class Estimates(Protocol):
 
 def noise_sweep(history: Estimates) -> list[str]:
     """The quantities I(X; T + sigma Z) of further sigma, which have a figure of their own."""
-    return [quantity for quantity in history.quantities if quantity.startswith("input_noise_")]
+    return [name for name in history.quantities if name not in QUANTITIES and history.noise(name) is not None]

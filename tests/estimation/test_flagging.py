@@ -63,7 +63,7 @@ LIMIT = ksg_limit(1000, 3) / math.log(2)
         (but(intrinsic_dim=12.0), Flag.DIMENSION, True),
         (but(intrinsic_dim=5.0), Flag.DIMENSION, False),
         (but(intrinsic_dim=12.0, n_samples=10**7), Flag.DIMENSION, False),
-        (but(intrinsic_dim=12.0, space="supervised"), Flag.DIMENSION, False),
+        (but(intrinsic_dim=12.0, is_fitted=True), Flag.DIMENSION, False),
         (but(intrinsic_dim=math.nan), Flag.DIMENSION, False),
         (but(half=0.8), Flag.DRIFT, True),
         (but(half=0.8, stderr=0.2), Flag.DRIFT, False),

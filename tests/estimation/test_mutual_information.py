@@ -7,7 +7,7 @@ import pytest
 
 from mi_callback import mutual_information
 from mi_callback.estimation import Estimator, Flag, Variable
-from mi_callback.estimation.routing import Router
+from mi_callback.estimation.layer_estimator import LayerEstimator
 
 
 def few_per_class(rng):
@@ -46,7 +46,7 @@ def test_the_function_raises_the_flags_of_the_callback(flag):
     make, space = CASES[flag]
     x, y = make(np.random.default_rng(3))
     plain = mutual_information(x, y, n_permutations=20, space=space)
-    router = Router(Estimator(n_permutations=20, space=space))
+    router = LayerEstimator(Estimator(n_permutations=20, space=space))
     router.use(None, Variable(y, name="y"))
     routed = router.target(Variable(x, discrete=False, name="layer"))[0].estimate
     assert flag in plain.flags

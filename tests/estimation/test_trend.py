@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mi_callback.estimation.trend import Curve, compression_verdict, extrapolate
+from mi_callback.estimation.trend import Curve, compression_verdict
 
 
 def curve(*values, stderr=0.02):
@@ -57,12 +57,3 @@ def test_gaps_are_skipped():
     v[2] = np.nan
     with_gap = Curve(v, RISES_THEN_FALLS.stderr)
     assert compression_verdict({"a": with_gap, "b": RISES_THEN_FALLS}).kind == "falls"
-
-
-def test_extrapolation_is_exact_for_a_bias_in_1_over_n():
-    n = np.array([100, 200, 400])
-    limit, drift = extrapolate(n, 2 - 30 / n)
-    assert limit == pytest.approx(2)
-    assert drift == pytest.approx(30 / 400)
-    with pytest.raises(ValueError, match="sizes: expected at least two"):
-        extrapolate([10, 10], [1, 2])

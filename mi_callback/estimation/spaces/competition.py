@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mi_callback.estimation.estimators import read_table
+from mi_callback.estimation.estimators import Reading, read_table
 from mi_callback.estimation.neighbors import Metric, NeighborTable, balance_rank, default_width, width_for_classes
 from mi_callback.estimation.parallel import one_blas_thread, run_side_by_side
 from mi_callback.estimation.permutation import Permutations, stream
@@ -27,33 +27,12 @@ from mi_callback.estimation.subsampling import PARTS_OF_HALVES, read_part, subsa
 from mi_callback.estimation.targets import LabelTarget, ScalarTarget, Target
 from mi_callback.estimation.variable import Variable
 
-__all__ = ["FittedReading", "Winner", "compete", "neighbors_in", "read_in_best_space"]
+__all__ = ["Winner", "compete", "neighbors_in", "read_in_best_space"]
 
 _FEWEST_MEMBERS = 8  # of a class, or its halves have too few neighbours
 _MOST_MERGED = 0.05  # of the samples, in a class of rare classes
 _PURPOSE = 3  # of the stream that splits the samples
 _SIGNIFICANT = 3.0  # standard errors by which a fitted space must do better, as there are several to choose from
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FittedReading:
-    """An estimate put together from what was read off the held-out parts, in nats.
-
-    Attributes:
-        space: names of the spaces.
-        local: the terms whose mean is the estimate, one for each row of the table in normal scores.
-        null: shape (P,): estimates with y permuted within the parts.
-        stderr: standard error of the estimate; NaN where n is too small for it.
-        half: mean of the estimates on halves of the halves; NaN if it was not made.
-        n_completed: rows that reached beyond a table and were completed exactly.
-    """
-
-    space: str
-    local: NDArray[np.float64]
-    null: NDArray[np.float64]
-    stderr: float
-    half: float
-    n_completed: int
 
 
 @one_blas_thread()
@@ -68,7 +47,7 @@ def read_in_best_space(
     n_permutations: int,
     seed: int,
     always: bool = False,
-) -> FittedReading | None:
+) -> Reading | None:
     """Estimate in a fitted space if it does better than normal scores.
 
     It must be ahead by three standard errors in the competition, the price of splitting taken off, and then read so
@@ -297,7 +276,7 @@ def _read(
     k: int,
     n_permutations: int,
     seed: int,
-) -> FittedReading:
+) -> Reading:
     """Read all parts with their nulls: sums over all rows, for the estimate and for each permutation."""
     n_rows = sum(table.n_rows for table, _ in tables)
     null, variance, half = np.zeros(n_permutations), 0.0, 0.0
@@ -310,8 +289,8 @@ def _read(
         subsamples = subsample(table, target, k, seed + number, local=readings[-1].local, parts=PARTS_OF_HALVES)
         variance += (share * subsamples.stderr) ** 2
         half += share * subsamples.half
-    return FittedReading(
-        space=space,
+    return Reading(
+        fitted_space=space,
         local=_put_together(winners, [reading.local for reading in readings], points),
         null=null,
         stderr=math.sqrt(variance),

@@ -19,7 +19,7 @@ from mi_callback.estimation.checks import (
     check_same_length,
 )
 from mi_callback.estimation.dimension import intrinsic_dimension
-from mi_callback.estimation.estimators import read_table
+from mi_callback.estimation.estimators import Reading, read_table
 from mi_callback.estimation.flagging import judged, spaces_disagree, with_flags
 from mi_callback.estimation.neighbors import Metric, NeighborTable
 from mi_callback.estimation.permutation import Permutations, p_value
@@ -216,32 +216,11 @@ class Estimator:
                 always=self.space == "supervised",
             )
             if fitted is not None:
-                return self._record(
-                    fitted.local,
-                    fitted.null,
-                    fitted.stderr,
-                    fitted.half,
-                    n,
-                    name,
-                    fitted.space,
-                    intrinsic_dimension(table),
-                    flags,
-                    fitted.n_completed,
-                )
+                return self._record(fitted, n, name, space, flags, intrinsic_dimension(table))
         reading = read_table(table, target, self.k, Permutations(n, self.n_permutations, self.seed, points))
         parts = subsample(table, target, self.k, self.seed, local=reading.local, balanced=space != "raw")
-        return self._record(
-            reading.local,
-            reading.null,
-            parts.stderr,
-            parts.half,
-            n,
-            name,
-            space,
-            intrinsic_dimension(table),
-            flags,
-            reading.n_completed,
-        )
+        reading = dataclasses.replace(reading, stderr=parts.stderr, half=parts.half)
+        return self._record(reading, n, name, space, flags, intrinsic_dimension(table))
 
     def _points(self, x: Variable, y: Variable, space: PlainSpace) -> NDArray[np.int64] | None:
         """The evaluation points, the same for all variables of so many samples; None for all samples."""
@@ -257,20 +236,10 @@ class Estimator:
         return evaluation_points(n, points_needed(local), self.seed)
 
     def _record(
-        self,
-        local: NDArray[np.float64],
-        null: NDArray[np.float64],
-        stderr: float,
-        half: float,
-        n_samples: int,
-        estimator: str,
-        space: str,
-        dimension: float,
-        flags: set[Flag],
-        n_completed: int,
+        self, reading: Reading, n_samples: int, estimator: str, space: str, flags: set[Flag], dimension: float
     ) -> MutualInformation:
-        """From nats to a record in the unit asked for."""
-        unit, raw = per_nat(self.unit), float(local.mean())
+        """From a reading in nats to a record in the unit asked for."""
+        unit, null, raw = per_nat(self.unit), reading.null, float(reading.local.mean())
         mean = float(null.mean()) if null.size else 0.0
         return MutualInformation(
             mi=(raw - mean) * unit,
@@ -279,33 +248,24 @@ class Estimator:
             null_mean=mean * unit,
             null_std=float(null.std(ddof=1)) * unit if null.size > 1 else math.nan,
             p_value=p_value(raw, null),
-            stderr=stderr * unit,
+            stderr=reading.stderr * unit,
             unit=self.unit,
             k=self.k,
             n_samples=n_samples,
             estimator=estimator,
-            space=space,
+            space=reading.fitted_space or space,
+            is_fitted=reading.fitted_space is not None,
             intrinsic_dim=dimension,
             flags=tuple(flag for flag in Flag if flag in flags),
-            n_completed=n_completed,
-            half=half * unit,
-            n_points=len(local),
+            n_completed=reading.n_completed,
+            half=reading.half * unit,
+            n_points=len(reading.local),
         )
 
     def _nothing(self, n_samples: int, estimator: str, flags: set[Flag]) -> MutualInformation:
         """The record of a side that does not vary."""
-        return self._record(
-            np.zeros(n_samples),
-            np.zeros(self.n_permutations),
-            0.0,
-            0.0,
-            n_samples,
-            estimator,
-            self.space,
-            math.nan,
-            flags | {Flag.CONSTANT},
-            0,
-        )
+        reading = Reading(np.zeros(n_samples), np.zeros(self.n_permutations), 0, stderr=0.0, half=0.0)
+        return self._record(reading, n_samples, estimator, self.space, flags | {Flag.CONSTANT}, math.nan)
 
 
 def _without_singletons(x: Variable, y: Variable) -> tuple[Variable, Variable, set[Flag]]:

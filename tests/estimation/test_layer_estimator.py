@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from mi_callback.estimation import Estimator, Flag, Variable
-from mi_callback.estimation.routing import Router, quantity_names
+from mi_callback.estimation.layer_estimator import LayerEstimator
+from mi_callback.quantities import measured_for
 from tests.ground_truth import BITS, LinearGaussianChain, NoisyNeuron
 
 CUBE = np.array(list(itertools.product([0.0, 1.0], repeat=8)))
 
 
 def router(x, y=None, *, noise_std=(), discrete=None, unit="bits", space="auto", n_permutations=10):
-    made = Router(Estimator(n_permutations=n_permutations, unit=unit, space=space), noise_std)
+    made = LayerEstimator(Estimator(n_permutations=n_permutations, unit=unit, space=space), noise_std)
     made.use(Variable(x, name="x"), None if y is None else Variable(y, discrete=discrete, name="y"))
     return made
 
@@ -67,7 +68,11 @@ def test_measurement_noise_is_mixture_with_bounds_and_witnesses():
 
 
 def test_a_list_of_noise_is_a_sweep():
-    assert quantity_names("input", (0.5, 1.0, 2.0)) == ("input", "input_noise_1", "input_noise_2")
+    assert tuple(one.name for one in measured_for("input", (0.5, 1.0, 2.0))) == (
+        "input",
+        "input_noise_1",
+        "input_noise_2",
+    )
     x = np.random.default_rng(0).standard_normal((500, 2))
     readings = router(x, noise_std=(0.5, 1.0, 2.0)).input(Variable(x))
     assert [r.quantity for r in readings] == ["input", "input_noise_1", "input_noise_2"]
@@ -178,7 +183,7 @@ def test_a_ceiling_that_fails_takes_no_layer_with_it():
     """X is a column of distinct integers, so every sample is a class of its own, and I(X;Y) cannot be measured."""
     rng = np.random.default_rng(0)
     x, y = np.arange(300), rng.standard_normal(300)
-    made = Router(Estimator(n_permutations=10))
+    made = LayerEstimator(Estimator(n_permutations=10))
     made.use(Variable(x, discrete=True, name="x"), Variable(y, name="y"))
     total, usable = made.target(Variable(y + 0.1 * rng.standard_normal(300)))
     assert total.estimate.mi > 2
@@ -191,7 +196,7 @@ def test_a_decoder_that_fails_takes_no_total_with_it(monkeypatch):
     def broken(*args, **options):
         raise np.linalg.LinAlgError("singular")
 
-    monkeypatch.setattr("mi_callback.estimation.measure.usable_information", broken)
+    monkeypatch.setattr("mi_callback.estimation.estimator.usable_information", broken)
     x = np.random.default_rng(0).standard_normal((200, 1))
     total, usable = router(x, x[:, 0]).target(Variable(x))
     assert (total.error, str(usable.error)) == (None, "singular")
@@ -230,7 +235,10 @@ def test_usable_information_says_when_the_constant_decoder_won():
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((300, 3)), rng.integers(0, 3, 300)
     made = router(x, y, discrete=True)
-    flags = [made.usable(Variable(rng.standard_normal((300, 3))), Variable(y, discrete=True)).flags for _ in range(8)]
+    flags = [
+        made.estimator.usable(Variable(rng.standard_normal((300, 3))), Variable(y, discrete=True)).flags
+        for _ in range(8)
+    ]
     assert (Flag.CONSTANT_DECODER,) in flags
     assert not Flag.CONSTANT_DECODER.is_doubt
-    assert made.usable(Variable(np.eye(3)[y] + x), Variable(y, discrete=True)).flags == ()
+    assert made.estimator.usable(Variable(np.eye(3)[y] + x), Variable(y, discrete=True)).flags == ()

@@ -16,41 +16,41 @@ from numpy.typing import NDArray
 
 from mi_callback.estimation.ceilings import Ceilings, ceilings, per_nat
 from mi_callback.estimation.entropy import entropy, group_rows, is_enumerable, plugin_information
+from mi_callback.estimation.estimator import Estimator
 from mi_callback.estimation.evidence import Witness
 from mi_callback.estimation.flagging import flags_from_mixture, flags_from_samples, judged, with_flags
-from mi_callback.estimation.measure import Estimator
 from mi_callback.estimation.mixture import mixture_information
 from mi_callback.estimation.permutation import stream
 from mi_callback.estimation.records import Flag, MutualInformation
 from mi_callback.estimation.variable import Variable
+from mi_callback.quantities import measured_for
 
-__all__ = ["Reading", "Router", "quantity_names"]
+__all__ = ["LayerEstimator", "Measured"]
 
 _WITNESS_SAMPLES = 2_000  # further estimates for the verdict are made on so many samples, to cost little
 _SPACES_EVERY = 10  # measurements between comparisons of spaces
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reading:
-    """One estimate under the name it is logged by, with what it has for witnesses on compression.
+class Measured:
+    """One quantity of one layer: an estimate, and where it belongs.
 
-    An estimate that failed is NaN and comes with its error.
+    Attributes:
+        layer: name of the layer.
+        quantity: name of the quantity, as in the table of quantities.
+        estimate: what was measured; NaN where it failed.
+        error: why it failed, or None.
+        witnesses: further estimates of I(X;T), for a verdict on compression.
     """
 
+    layer: str
     quantity: str
     estimate: MutualInformation
-    witnesses: tuple[Witness, ...] = ()
     error: Exception | None = None
+    witnesses: tuple[Witness, ...] = ()
 
 
-def quantity_names(quantity: str, noise_std: tuple[float, ...]) -> tuple[str, ...]:
-    """Names of all readings of a quantity: "target" brings "usable", noise beyond the first a name of its own."""
-    if quantity == "target":
-        return ("target", "usable")
-    return ("input", *(f"input_noise_{sigma:g}" for sigma in noise_std[1:]))
-
-
-class Router:
+class LayerEstimator:
     """Measures layers by the estimators that suit them.
 
     Args:
@@ -129,12 +129,16 @@ class Router:
         self._x_dimension = information.intrinsic_dim
         return judged(information, bound=self.estimator.usable(x, y))
 
-    def target(self, t: Variable) -> list[Reading]:
+    def measure(self, asked: str, t: Variable, *, is_stochastic: bool = False) -> list[Measured]:
+        """All that is measured of a layer where a quantity is asked for; see ``measured_for``."""
+        return self.target(t) if asked == "target" else self.input(t, is_stochastic=is_stochastic)
+
+    def target(self, t: Variable) -> list[Measured]:
         """I(T;Y) and the usable part of it."""
         assert self._y is not None
         y = self._y
-        usable = self._attempt("usable", lambda: self.estimator.usable(t, y))
-        total = self._attempt("target", lambda: self._of_target(t, y, usable.estimate))
+        usable = self._attempt(t.name, "usable", lambda: self.estimator.usable(t, y))
+        total = self._attempt(t.name, "target", lambda: self._of_target(t, y, usable.estimate))
         return [total, usable]
 
     def _of_target(self, t: Variable, y: Variable, usable: MutualInformation) -> MutualInformation:
@@ -143,15 +147,15 @@ class Router:
         estimate = dataclasses.replace(estimate, reason=f"{reason}; {estimate.reason}")
         return judged(estimate, *self._space_flags(t, y, estimate), bound=usable)
 
-    def _attempt(self, quantity: str, measure: Callable[[], MutualInformation]) -> Reading:
+    def _attempt(self, layer: str, quantity: str, measure: Callable[[], MutualInformation]) -> Measured:
         """A reading, or its error: what goes wrong with one quantity takes no other with it."""
         assert self._y is not None
         try:
-            return Reading(quantity, measure())
+            return Measured(layer, quantity, measure())
         except Exception as error:  # the caller decides what to do
-            return Reading(quantity, self.estimator.failed(self._y.n_samples), error=error)
+            return Measured(layer, quantity, self.estimator.failed(self._y.n_samples), error)
 
-    def input(self, t: Variable, *, is_stochastic: bool = False) -> list[Reading]:
+    def input(self, t: Variable, *, is_stochastic: bool = False) -> list[Measured]:
         """I(X;T), routed by what the layer is.
 
         Args:
@@ -171,10 +175,10 @@ class Router:
                 reason="deterministic layer of a discrete input: I(X;T) = H(T), by counting equal rows",
             )
             exact = with_flags(exact, *flags_from_samples(t.values))
-            return [Reading("input", exact, (Witness("H(T), exact", exact.mi, 0.0, is_exact=True),))]
+            return [_of_input(t, exact, (Witness("H(T), exact", exact.mi, 0.0, is_exact=True),))]
         return [
-            Reading(
-                "input",
+            _of_input(
+                t,
                 self._by_neighbors(
                     t,
                     "deterministic layer of a continuous input: true I(X;T) is infinite, this is resolution",
@@ -193,7 +197,7 @@ class Router:
         flags = (*flags, *self._space_flags(t, x, estimate))
         return judged(estimate, *flags, partner_dim=math.nan if x.discrete else self._x_dimension)
 
-    def _own_noise(self, t: Variable) -> list[Reading]:
+    def _own_noise(self, t: Variable) -> list[Measured]:
         """A layer that is truly noisy: from its own samples, held against a bound by a decoder."""
         assert self._x_to_pair is not None
         reason = "layer with noise of its own: from its samples"
@@ -207,13 +211,14 @@ class Router:
             Witness(f"{estimate.estimator}, half the samples", estimate.half, estimate.stderr * math.sqrt(2)),
             Witness("linear decoder", bound.mi, bound.stderr),
         )
-        return [Reading("input", estimate, witnesses)]
+        return [_of_input(t, estimate, witnesses)]
 
-    def _measurement_noise(self, t: Variable) -> list[Reading]:
+    def _measurement_noise(self, t: Variable) -> list[Measured]:
         """A deterministic layer seen through noise: one mixture estimate a sigma, and witnesses for the verdict."""
-        names = quantity_names("input", self.noise_std)
+        names = [one.name for one in measured_for("input", self.noise_std)]
         readings = [
-            Reading(name, *self._mixture(t.values, sigma)) for name, sigma in zip(names, self.noise_std, strict=True)
+            _of_input(t, *self._mixture(t.values, sigma), name=name)
+            for name, sigma in zip(names, self.noise_std, strict=True)
         ]
         every = -(-t.n_samples // _WITNESS_SAMPLES)
         part = np.asarray(t.values[::every], dtype=np.float64)
@@ -268,6 +273,12 @@ class Router:
             flags = self.estimator.compare_spaces(t, partner, estimate)
         self._checks[key] = (count + 1, flags)
         return flags
+
+
+def _of_input(
+    t: Variable, estimate: MutualInformation, witnesses: tuple[Witness, ...] = (), *, name: str = "input"
+) -> Measured:
+    return Measured(t.name, name, estimate, witnesses=witnesses)
 
 
 def _repeats(values: NDArray[np.generic]) -> bool:
