@@ -25,7 +25,9 @@ _SPACES: dict[PlainSpace, Callable[[NDArray[Any]], NDArray[np.floating]]] = {
     "scores": normal_scores,
 }
 
-_TARGET_ENTRIES = 2**24  # neighbours a target's table may list beyond the usual: wide rows seldom need completing
+# Neighbours that a target's table may list beyond the usual, since wide rows seldom need completing; and how many times
+# the usual number at evaluation points, which is about the same at 10,000 samples.
+_TARGET_ENTRIES, _TIMES_AS_WIDE = 2**24, 3
 
 
 class Variable:
@@ -117,8 +119,9 @@ class Variable:
         key = (space, metric, k, wide, which)
         if key not in self._tables:
             n = self.n_samples
-            n_rows = n if points is None else len(points)
-            width = max(default_width(n, k), min(n - 1, _TARGET_ENTRIES // n_rows)) if wide else default_width(n, k)
+            width = default_width(n, k)
+            if wide:
+                width = min(n - 1, max(width, _TARGET_ENTRIES // n if points is None else _TIMES_AS_WIDE * width))
             rank = None if space == "raw" else balance_rank(n, k)
             self._tables[key] = NeighborTable.build(self.in_space(space), width, metric, unit_rank=rank, points=points)
         return self._tables[key]
