@@ -323,9 +323,8 @@ class NeighborTable:
     def _exact_distances(self, samples: NDArray[np.integer], others: slice) -> NDArray[np.float32]:
         """Distances (Euclidean: squared) of some samples to others, by differences, so that nothing cancels."""
         with np.errstate(over="ignore"):
-            distances: NDArray[np.float32] = cdist(self.values[samples], self.values[others], self.metric).astype(
-                np.float32
-            )
+            between = cdist(self.values[samples], self.values[others], self.metric)
+            distances: NDArray[np.float32] = between.astype(np.float32)
             if self.metric == "euclidean":
                 distances *= distances  # once rounded, as the kernels' own: radii at a tie do not depend on the way
             return distances
