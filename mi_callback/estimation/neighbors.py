@@ -263,7 +263,7 @@ class NeighborTable:
     def _exact_distances(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """Distances (Euclidean: squared) of some rows to all samples, by differences, so that nothing cancels."""
         with np.errstate(over="ignore"):
-            distances = cdist(self.values[rows], self.values, self.metric).astype(np.float32)
+            distances: NDArray[np.float32] = cdist(self.values[rows], self.values, self.metric).astype(np.float32)
             if self.metric == "euclidean":
                 distances *= distances  # once rounded, as the kernels' own: radii at a tie do not depend on the way
             return distances
@@ -277,9 +277,10 @@ class NeighborTable:
             rows: shape (B,), samples.
         """
         n, d = self.values.shape
+        at = rows.astype(np.int64, copy=False)  # one type of indices: one specialisation of each kernel
         if self.metric == "chebyshev" or d <= _FEW_FEATURES:
             slack = np.append(np.zeros(len(rows)), 1e-6).astype(np.float32)
-            return kernels.Block(rows, self._exact_distances(rows), slack)
+            return kernels.Block(at, self._exact_distances(rows), slack)
         block = np.empty((len(rows), n), np.float32)
         single = self.single
         chosen = single[rows]
@@ -292,4 +293,4 @@ class NeighborTable:
         # Rounding of |a|^2 + |b|^2 - 2ab, relative to |a|^2 + |a - b|^2; largest where all features agree.
         unit = 1e-5 * max(1.0, math.sqrt(d) / 16)
         slack = np.append(unit * np.einsum("ij,ij->i", chosen, chosen), unit).astype(np.float32)
-        return kernels.Block(rows, block, slack)
+        return kernels.Block(at, block, slack)
