@@ -37,7 +37,9 @@ Space = Literal["auto", "raw", "standard", "scores", "supervised"]
 
 _DUPLICATES = 0.01  # share of repeated samples that is worth a flag
 _CHECKED_SAMPLES = 2_000  # an estimate is checked on so many samples at the most, to cost little
-_CHECKED_ENTRIES = 2**15  # and a decoder is fitted on so many samples times columns
+_CHECKED_ENTRIES = (
+    2**14
+)  # and a decoder is fitted on so many samples times columns: a tenth of an estimate of 10,000 x 64
 _FEWEST_CHECKED = 256  # samples; a decoder of fewer, where there are more, attains too little to check anything
 _FEWEST_DECODED = 10  # samples: two a fold
 

@@ -81,6 +81,7 @@ def a_history(
                     known + 0.02 * rng.standard_normal(),
                     estimator="mixture" if quantity in noise else "ksg",
                     space=f"noise {noise[quantity]:g}" if quantity in noise else "scores",
+                    noise_std=noise.get(quantity),
                 )
                 history.append(epoch=epoch, step=8 * epoch, layer=layer, quantity=quantity, estimate=measured)
     return history

@@ -32,7 +32,16 @@ from mi_callback.estimation.spaces.network import (
     refine,
 )
 
-__all__ = ["SCORES", "Candidate", "FittedSpace", "FittingHalf", "augmentation", "fit_candidates", "radial"]
+__all__ = [
+    "SCORES",
+    "Candidate",
+    "FittedSpace",
+    "FittingHalf",
+    "Projection",
+    "augmentation",
+    "fit_candidates",
+    "radial",
+]
 
 Map = Callable[[Array], Array]
 

@@ -21,6 +21,7 @@ __all__ = [
     "Whitening",
     "canonical_pairs",
     "informative_directions",
+    "leading_functions",
     "oscillating_direction",
     "principal_basis",
 ]
