@@ -152,25 +152,31 @@ def _reader(
     return read_table_target, partners
 
 
-def _for_blocks(
-    permutations: Permutations, start: int, stop: int, use: Callable[[int, int, NDArray[np.int32]], None]
+def _pair(
+    permutations: Permutations,
+    samples: NDArray[np.integer],
+    targets: NDArray[np.integer],
+    start: int,
+    stop: int,
+    use: Callable[[slice, NDArray[np.int32], NDArray[np.int32]], None],
 ) -> None:
-    """Call ``use(first, last, permutations first to last)`` for blocks of permutations, numbered from ``start``."""
-    run_in_threads(
-        lambda first, last: use(first, last, permutations.batch(start + first, start + last)), stop - start, BLOCK
-    )
+    """Hand on what goes with samples and targets, a block of permutations at a time, in threads."""
+
+    def pair(first: int, last: int) -> None:
+        use(slice(first, last), *permutations.pairs(samples, targets, start + first, start + last))
+
+    run_in_threads(pair, stop - start, BLOCK)
 
 
 def _classes(target: LabelTarget, permutations: Permutations, start: int, stop: int) -> kernels.Classes:
     n = target.n_samples
     labels, members = np.empty((stop - start, n), np.int32), np.empty((stop - start, n), np.int32)
-    in_order = np.argsort(target.codes, kind="stable")
 
-    def pair(first: int, last: int, batch: NDArray[np.int32]) -> None:
-        np.take(target.codes, batch, out=labels[first:last])
-        members[first:last] = _inverted(batch)[:, in_order]
+    def use(which: slice, targets_of: NDArray[np.int32], samples_of: NDArray[np.int32]) -> None:
+        labels[which] = target.codes[targets_of]
+        members[which] = samples_of
 
-    _for_blocks(permutations, start, stop, pair)
+    _pair(permutations, np.arange(n), np.argsort(target.codes, kind="stable"), start, stop, use)
     return kernels.Classes(labels, members, np.concatenate([[0], np.cumsum(target.sizes)]))
 
 
@@ -180,11 +186,11 @@ def _line(
     positions = np.empty((table.n_rows, stop - start), np.int32)
     samples = np.empty((stop - start, table.n_samples), np.int32)
 
-    def pair(first: int, last: int, batch: NDArray[np.int32]) -> None:
-        positions[:, first:last] = target.positions[batch[:, table.samples]].T
-        samples[first:last] = _inverted(batch)[:, target.order]
+    def use(which: slice, targets_of: NDArray[np.int32], samples_of: NDArray[np.int32]) -> None:
+        positions[:, which] = target.positions[targets_of].T
+        samples[which] = samples_of
 
-    _for_blocks(permutations, start, stop, pair)
+    _pair(permutations, table.samples, target.order, start, stop, use)
     return kernels.Line(target.values[target.order] * _ratio(table, target), target.copies, positions, samples)
 
 
@@ -192,16 +198,17 @@ def _partners(
     table: NeighborTable, target: NeighborTable, permutations: Permutations, start: int, stop: int
 ) -> kernels.Partners:
     assert np.array_equal(table.samples, target.samples)
+    n = table.n_samples
     rows = np.empty((table.n_rows, stop - start), np.int32)
-    samples = np.empty((stop - start, table.n_samples), np.int32)
-    row_of = np.empty(table.n_samples, np.int32)
+    samples = np.empty((stop - start, n), np.int32)
+    row_of = np.empty(n, np.int32)
     row_of[table.samples] = np.arange(table.n_rows, dtype=np.int32)
 
-    def pair(first: int, last: int, batch: NDArray[np.int32]) -> None:
-        rows[:, first:last] = row_of[batch[:, table.samples]].T
-        samples[first:last] = _inverted(batch)
+    def use(which: slice, targets_of: NDArray[np.int32], samples_of: NDArray[np.int32]) -> None:
+        rows[:, which] = row_of[targets_of].T
+        samples[which] = samples_of
 
-    _for_blocks(permutations, start, stop, pair)
+    _pair(permutations, table.samples, np.arange(n), start, stop, use)
     return kernels.Partners(rows, samples, np.float32(_ratio(table, target)))
 
 
@@ -221,10 +228,3 @@ def _passes(table: NeighborTable, out: kernels.Output, start: int, stop: int) ->
 def _ratio(table: NeighborTable, target: ScalarTarget | NeighborTable) -> float:
     """Turns distances of the target into the unit of the table; what is past the range of floats hardly matters."""
     return min(max(table.unit / target.unit, 1e-30), 1e30)
-
-
-def _inverted(permutations: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Inverse of each row, a permutation."""
-    inverses = np.empty_like(permutations)
-    np.put_along_axis(inverses, permutations, np.arange(permutations.shape[1], dtype=np.int32)[None], axis=1)
-    return inverses

@@ -28,13 +28,13 @@ __all__ = [
 
 Metric = Literal["euclidean", "chebyshev"]
 
-LARGE = 2**24
+LARGE = 2**23
 """Values, n times d, beyond which float32 ones stay as they are: 60,000 images would take 380 MB more in float64."""
 
 _ROWS, _DISTANCES = 128, 2**25  # rows a task, and their distances to all samples, which each thread holds at once
 _TILE = 8_192  # samples a matrix product: they stay in the cache while their norms and products are taken
 _FEW_FEATURES = 4  # up to here differences are as quick as a matrix product, and exact
-_PROBES, _SAMPLES_A_PROBE = 256, 512  # distances looked at to guess a row's radius: so many at least, one in so many
+_PROBES, _SAMPLES_A_PROBE = 256, 64  # distances looked at to guess a row's radius: so many at least, one in so many
 _MOST_FOR_MEDIAN = 2**16  # samples that a coordinate's middle is told from: it only keeps the values small
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 __all__ = ["BLOCK", "Permutations", "p_value", "stream"]
 
 _PERMUTATION = 1  # purpose of a stream
+_MOST_STEPS = 1_000  # drawn at once, so that a smaller number of permutations has the same first ones
 BLOCK = 8  # permutations a stream: making a generator takes as long as permuting 1,000 samples
 _OURS = 0x6D695F63616C6C  # "mi_call": in every seed sequence, so that no stream is one that users' seeds give
 
@@ -26,13 +27,15 @@ def stream(seed: int, *purpose: int) -> np.random.Generator:
 class Permutations:
     """P permutations of n samples, and before them the identity.
 
+    At evaluation points they are shifts along one random order of the points, and along one of the other samples, each
+    by a random number of places: a subgroup of all permutations, so that the test stays exact. A point is always paired
+    with the target of a point, and no permutation has to be drawn: of a million samples that takes .1 s each.
+
     Args:
         n_samples: number of samples n.
         n_permutations: number of permutations P.
         seed: the same seed gives the same permutations, the first ones whatever P is.
-        points: shape (Q,), ascending: samples that are permuted among themselves, as the others are, so that a point is
-            always paired with the target of a point. Such permutations are a subgroup of all, and the test stays exact.
-            None permutes all together.
+        points: shape (Q,), ascending; None if all samples are points.
     """
 
     def __init__(
@@ -41,11 +44,9 @@ class Permutations:
         self.n_samples = n_samples
         self.n_permutations = n_permutations
         self.seed = seed
-        everyone = np.arange(n_samples, dtype=np.int32)
-        if points is None or len(points) == n_samples:
-            self._parts = [everyone]
-        else:
-            self._parts = [everyone[points], np.delete(everyone, points)]
+        self._shifted: _Shifted | None = None
+        if points is not None and len(points) < n_samples:
+            self._shifted = _Shifted(n_samples, n_permutations, stream(seed, _PERMUTATION), points)
 
     def __len__(self) -> int:
         return self.n_permutations
@@ -55,22 +56,74 @@ class Permutations:
 
         Number 0 is the identity. Made anew each time, in blocks of a stream each: nothing is kept.
         """
-        rows = [np.arange(self.n_samples, dtype=np.int32)[None]] if start == 0 < stop else []
+        everyone = np.arange(self.n_samples, dtype=np.int32)
+        if self._shifted is not None:
+            return self._shifted.targets_of(everyone, start, stop)
+        rows = [everyone[None]] if start == 0 < stop else []
         start, stop = max(start, 1) - 1, stop - 1
         for block in range(start // BLOCK, -(-stop // BLOCK)):
-            made, first = self._block(block), block * BLOCK
+            first = block * BLOCK
+            made = stream(self.seed, _PERMUTATION, block).permuted(np.tile(everyone, (BLOCK, 1)), axis=1)
             rows.append(made[max(start - first, 0) : stop - first])
         return np.concatenate(rows) if len(rows) != 1 else rows[0]
 
-    def _block(self, block: int) -> NDArray[np.int32]:
-        rng = stream(self.seed, _PERMUTATION, block)
-        permuted = [rng.permuted(np.tile(part, (BLOCK, 1)), axis=1) for part in self._parts]
-        if len(permuted) == 1:
-            return permuted[0]
-        made = np.empty((BLOCK, self.n_samples), np.int32)
-        for part, values in zip(self._parts, permuted, strict=True):
-            made[:, part] = values
-        return made
+    def pairs(
+        self, samples: NDArray[np.integer], targets: NDArray[np.integer], start: int, stop: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """What goes with what, under permutations start to stop.
+
+        Args:
+            samples: shape (s,).
+            targets: shape (t,).
+            start, stop: numbers of permutations.
+
+        Returns:
+            Shape (stop - start, s) the targets that go with the samples, and (stop - start, t) the samples that go with
+            the targets.
+        """
+        if self._shifted is not None:
+            return self._shifted.targets_of(samples, start, stop), self._shifted.samples_of(targets, start, stop)
+        batch = self.batch(start, stop)
+        inverses = np.empty_like(batch)
+        np.put_along_axis(inverses, batch, np.arange(self.n_samples, dtype=np.int32)[None], axis=1)
+        return batch[:, samples], inverses[:, targets]
+
+
+class _Shifted:
+    """Permutations that shift samples along a random order, points and others apart."""
+
+    def __init__(
+        self, n_samples: int, n_permutations: int, rng: np.random.Generator, points: NDArray[np.integer]
+    ) -> None:
+        everyone = np.arange(n_samples, dtype=np.int32)
+        parts = [rng.permutation(part) for part in (everyone[points], np.delete(everyone, points))]
+        steps = [rng.integers(len(part), size=(_MOST_STEPS, 1)) for part in parts]
+        if n_permutations > _MOST_STEPS:  # the first ones whatever P is
+            more = n_permutations - _MOST_STEPS
+            steps = [
+                np.concatenate([first, rng.integers(len(part), size=(more, 1))])
+                for first, part in zip(steps, parts, strict=True)
+            ]
+        self._parts = parts
+        self._steps = np.concatenate([np.zeros((1, 2), np.int64), np.hstack(steps)])  # number 0 is the identity
+        self._place = np.empty(n_samples, np.int64)
+        self._place[np.concatenate(parts)] = np.arange(n_samples)
+
+    def targets_of(self, samples: NDArray[np.integer], start: int, stop: int) -> NDArray[np.int32]:
+        """Shape (stop - start, s)."""
+        return self._moved(samples, -self._steps[start:stop])
+
+    def samples_of(self, targets: NDArray[np.integer], start: int, stop: int) -> NDArray[np.int32]:
+        """Shape (stop - start, t)."""
+        return self._moved(targets, self._steps[start:stop])
+
+    def _moved(self, which: NDArray[np.integer], steps: NDArray[np.int64]) -> NDArray[np.int32]:
+        places = self._place[which]
+        moved = np.empty((len(steps), len(which)), np.int32)
+        for row, both in zip(moved, steps, strict=True):
+            order = np.concatenate([np.roll(part, step) for part, step in zip(self._parts, both, strict=True)])
+            np.take(order, places, out=row, mode="clip")  # all are within: "clip" spares a copy
+        return moved
 
 
 def p_value(value: float, null: NDArray[np.float64]) -> float | None:

@@ -208,9 +208,13 @@ def count_row(approximate, x, i, metric, ratio, epsilon, absolute, relative):
         return count - 1
     for start in range(0, approximate.size, 2048):  # few pieces hold a close call, and there few of their parts
         piece = approximate[start : start + 2048]
-        surely = count_below(piece, low)
+        surely = 0
+        possibly = 0
+        for j in range(piece.size):  # the plainest loop: it vectorises
+            surely += piece[j] < low
+            possibly += piece[j] < high
         count += surely
-        if count_below(piece, high) == surely:
+        if possibly == surely:
             continue
         for part_start in range(0, piece.size, 128):
             part = piece[part_start : part_start + 128]
