@@ -75,7 +75,8 @@ class Permutations:
         Args:
             samples: shape (s,).
             targets: shape (t,).
-            start, stop: numbers of permutations.
+            start: number of the first permutation.
+            stop: number behind the last one.
 
         Returns:
             Shape (stop - start, s) the targets that go with the samples, and (stop - start, t) the samples that go with
