@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mi_callback.estimation.mixture import mixture_information
+from mi_callback.estimation.permutation import stream
 from tests.ground_truth import NoisyNeuron
 
 BITS = 1 / math.log(2)
@@ -40,7 +41,7 @@ def test_equals_the_plain_sum_over_all_samples():
     rng = np.random.default_rng(3)
     s = 5 + 2 * rng.standard_normal((2100, 3))
     terms = mixture_information(s, 0.5, seed=7)
-    noise = np.random.default_rng((7, 0x3A7))
+    noise = stream(7, 0x3A7)
     noise.permutation(2100)
     z = noise.standard_normal(s.shape)
     squared = (((s + 0.5 * z)[:, None] - s[None]) ** 2).sum(-1) / (2 * 0.25)

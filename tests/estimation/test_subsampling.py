@@ -42,7 +42,7 @@ def test_a_part_that_cannot_be_read_does_not_enter_the_error_bar():
     """
     labels = np.repeat(np.arange(40), 2)
     x = 10.0 * labels[:, None] + np.tile([0.0, 0.1], 40)[:, None]
-    parts = subsample(NeighborTable.build(x, 60), LabelTarget.build(labels), 1, 0, balanced=False)
+    parts = subsample(NeighborTable.build(x, 60), LabelTarget.build(labels), 1, 0, local=np.empty(80), balanced=False)
     known = [v[np.isfinite(v)] for v in parts.values]
     assert sum(map(len, known)) < sum(map(len, parts.values)), "some part has no pair"
     assert min(v.min() for v in known if len(v)) > 0
