@@ -19,11 +19,11 @@ from mi_callback.estimation.checks import (
     check_same_length,
 )
 from mi_callback.estimation.dimension import intrinsic_dimension
-from mi_callback.estimation.estimators import Reading, read_table
 from mi_callback.estimation.flagging import judged, spaces_disagree, with_flags
 from mi_callback.estimation.neighbors import Metric, NeighborTable
 from mi_callback.estimation.permutation import Permutations, p_value
 from mi_callback.estimation.points import MOST, PILOT, NPoints, evaluation_points, points_needed
+from mi_callback.estimation.readings import Reading, read_table
 from mi_callback.estimation.records import Flag, MutualInformation, Unit
 from mi_callback.estimation.spaces.competition import read_in_best_space
 from mi_callback.estimation.subsampling import drop_singletons, subsample

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mi_callback.estimation.estimators import read_table
 from mi_callback.estimation.neighbors import NeighborTable, balance_rank, default_width
 from mi_callback.estimation.permutation import stream
+from mi_callback.estimation.readings import read_table
 from mi_callback.estimation.targets import LabelTarget, Target
 
 __all__ = ["PARTS_OF_HALVES", "Subsamples", "drop_singletons", "error_at_points", "read_part", "subsample"]

@@ -16,7 +16,7 @@ from mi_callback.estimation import kernels
 
 ESTIMATE = """
 import numpy as np
-from mi_callback.estimation.estimators import read_table
+from mi_callback.estimation.readings import read_table
 from mi_callback.estimation.neighbors import NeighborTable
 from mi_callback.estimation.targets import ScalarTarget
 x, y = np.random.default_rng(0).standard_normal((2, 300))

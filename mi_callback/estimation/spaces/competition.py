@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mi_callback.estimation.estimators import Reading, read_table
 from mi_callback.estimation.neighbors import Metric, NeighborTable, balance_rank, default_width, width_for_classes
 from mi_callback.estimation.parallel import one_blas_thread, run_side_by_side
 from mi_callback.estimation.permutation import Permutations, stream
+from mi_callback.estimation.readings import Reading, read_table
 from mi_callback.estimation.spaces.candidates import SCORES, FittedSpace, FittingHalf, fit_candidates
 from mi_callback.estimation.spaces.linear import Array
 from mi_callback.estimation.subsampling import PARTS_OF_HALVES, read_part, subsample

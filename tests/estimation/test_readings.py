@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mi_callback.estimation import estimators, parallel
-from mi_callback.estimation.estimators import read_table
+from mi_callback.estimation import parallel, readings
 from mi_callback.estimation.neighbors import NeighborTable
 from mi_callback.estimation.permutation import Permutations
+from mi_callback.estimation.readings import read_table
 from mi_callback.estimation.targets import LabelTarget, ScalarTarget
 from tests import naive
 
@@ -101,7 +101,7 @@ def test_same_numbers_whatever_the_threads_and_batches(kind, monkeypatch):
     usual = run()
     for workers, batch in [(1, 101), (5, 101), (2, 3)]:
         monkeypatch.setattr(parallel, "n_workers", lambda workers=workers: workers)
-        monkeypatch.setattr(estimators, "_BATCH", batch)
+        monkeypatch.setattr(readings, "_BATCH", batch)
         np.testing.assert_array_equal(run(), usual)
 
 
