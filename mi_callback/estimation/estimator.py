@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
+from collections.abc import Callable
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -99,6 +100,23 @@ class Estimator:
         x, y, flags = _without_singletons(x, y)
         estimate = dataclasses.replace(self._estimate(x, y, flags), reason=taken_for)
         return judged(estimate, x=samples, labels=classes)
+
+    def points(
+        self, n_samples: int, local_at: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+    ) -> NDArray[np.int64] | None:
+        """Evaluation points, the same for everything that has so many samples; None for all samples.
+
+        Args:
+            n_samples: number of samples n.
+            local_at: local values at given points, in nats, which tell "auto" how many are needed.
+        """
+        if self.n_points is None or (self.n_points == "auto" and n_samples <= MOST):
+            return None
+        if self.n_points != "auto":
+            return evaluation_points(n_samples, self.n_points, self.seed)
+        pilot = evaluation_points(n_samples, PILOT, self.seed)
+        assert pilot is not None
+        return evaluation_points(n_samples, points_needed(local_at(pilot)), self.seed)
 
     def check(self, x: Variable, y: Variable, estimate: MutualInformation) -> MutualInformation:
         """Hold an estimate of I(x; y) against what a decoder attains, and against distances in another space.
@@ -200,9 +218,12 @@ class Estimator:
             return self._nothing(n, name, flags)
         fits = self.space in ("auto", "supervised")
         space: PlainSpace = "scores" if fits else cast(PlainSpace, self.space)
-        points = self._points(x, y, space)
-        table = x.table(space, self.metric, self.k, points)
-        target = y.target(space, self.metric, self.k, points)
+
+        def sides(points: NDArray[np.int64] | None) -> tuple[NeighborTable, Target]:
+            return x.table(space, self.metric, self.k, points), y.target(space, self.metric, self.k, points)
+
+        points = self.points(n, lambda pilot: read_table(*sides(pilot), self.k).local)
+        table, target = sides(points)
         if _share_of_repeats(table, target) > _DUPLICATES:
             flags.add(Flag.DUPLICATES)
         if fits:
@@ -223,19 +244,6 @@ class Estimator:
         parts = subsample(table, target, self.k, self.seed, local=reading.local, balanced=space != "raw")
         reading = dataclasses.replace(reading, stderr=parts.stderr, half=parts.half)
         return self._record(reading, n, name, space, flags, intrinsic_dimension(table))
-
-    def _points(self, x: Variable, y: Variable, space: PlainSpace) -> NDArray[np.int64] | None:
-        """The evaluation points, the same for all variables of so many samples; None for all samples."""
-        n = x.n_samples
-        if self.n_points is None or (self.n_points == "auto" and n <= MOST):
-            return None
-        if self.n_points != "auto":
-            return evaluation_points(n, self.n_points, self.seed)
-        pilot = evaluation_points(n, PILOT, self.seed)
-        local = read_table(
-            x.table(space, self.metric, self.k, pilot), y.target(space, self.metric, self.k, pilot), self.k
-        ).local
-        return evaluation_points(n, points_needed(local), self.seed)
 
     def _record(
         self, reading: Reading, n_samples: int, estimator: str, space: str, flags: set[Flag], dimension: float

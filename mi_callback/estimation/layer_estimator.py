@@ -229,7 +229,11 @@ class LayerEstimator:
         return [dataclasses.replace(readings[0], witnesses=tuple(witnesses)), *readings[1:]]
 
     def _mixture(self, values: NDArray[np.generic], sigma: float) -> tuple[MutualInformation, tuple[Witness, ...]]:
-        terms = mixture_information(values, sigma, seed=self.estimator.seed)
+        seed = self.estimator.seed
+        points = self.estimator.points(
+            len(values), lambda pilot: mixture_information(values, sigma, seed=seed, points=pilot).local
+        )
+        terms = mixture_information(values, sigma, seed=seed, points=points)
         record = self.estimator.without_null(
             terms.local,
             len(values),
