@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -101,22 +100,24 @@ class Estimator:
         estimate = dataclasses.replace(self._estimate(x, y, flags), reason=taken_for)
         return judged(estimate, x=samples, labels=classes)
 
-    def points(
-        self, n_samples: int, local_at: Callable[[NDArray[np.int64]], NDArray[np.float64]]
-    ) -> NDArray[np.int64] | None:
-        """Evaluation points, the same for everything that has so many samples; None for all samples.
+    def pilot(self, n_samples: int) -> NDArray[np.int64] | None:
+        """The first of the evaluation points; None where all samples are points."""
+        if self.n_points is None or (self.n_points == "auto" and n_samples <= MOST):
+            return None
+        most = PILOT if self.n_points == "auto" else min(PILOT, self.n_points)
+        return evaluation_points(n_samples, most, self.seed)
+
+    def points(self, n_samples: int, local: NDArray[np.float64]) -> NDArray[np.int64] | None:
+        """The evaluation points, the same for everything that has so many samples; None for all samples.
 
         Args:
             n_samples: number of samples n.
-            local_at: local values at given points, in nats, which tell "auto" how many are needed.
+            local: local values at the pilot's points, in nats, which tell "auto" how many are needed.
         """
         if self.n_points is None or (self.n_points == "auto" and n_samples <= MOST):
             return None
-        if self.n_points != "auto":
-            return evaluation_points(n_samples, self.n_points, self.seed)
-        pilot = evaluation_points(n_samples, PILOT, self.seed)
-        assert pilot is not None
-        return evaluation_points(n_samples, points_needed(local_at(pilot)), self.seed)
+        wanted = points_needed(local) if self.n_points == "auto" else self.n_points
+        return evaluation_points(n_samples, wanted, self.seed)
 
     def check(self, x: Variable, y: Variable, estimate: MutualInformation) -> MutualInformation:
         """Hold an estimate of I(x; y) against what a decoder attains, and against distances in another space.
@@ -222,8 +223,9 @@ class Estimator:
         def sides(points: NDArray[np.int64] | None) -> tuple[NeighborTable, Target]:
             return x.table(space, self.metric, self.k, points), y.target(space, self.metric, self.k, points)
 
-        points = self.points(n, lambda pilot: read_table(*sides(pilot), self.k).local)
-        table, target = sides(points)
+        table, target = sides(self.pilot(n))
+        local = read_table(table, target, self.k).local
+        points = self.points(n, local)
         if _share_of_repeats(table, target) > _DUPLICATES:
             flags.add(Flag.DUPLICATES)
         if fits:
@@ -232,6 +234,8 @@ class Estimator:
                 y,
                 table,
                 target,
+                local,
+                points=points,
                 k=self.k,
                 metric=self.metric,
                 n_permutations=self.n_permutations,
@@ -240,6 +244,7 @@ class Estimator:
             )
             if fitted is not None:
                 return self._record(fitted, n, name, space, flags, intrinsic_dimension(table))
+        table, target = sides(points)
         reading = read_table(table, target, self.k, Permutations(n, self.n_permutations, self.seed, points))
         parts = subsample(table, target, self.k, self.seed, local=reading.local, balanced=space != "raw")
         reading = dataclasses.replace(reading, stderr=parts.stderr, half=parts.half)

@@ -230,10 +230,11 @@ class LayerEstimator:
 
     def _mixture(self, values: NDArray[np.generic], sigma: float) -> tuple[MutualInformation, tuple[Witness, ...]]:
         seed = self.estimator.seed
-        points = self.estimator.points(
-            len(values), lambda pilot: mixture_information(values, sigma, seed=seed, points=pilot).local
-        )
-        terms = mixture_information(values, sigma, seed=seed, points=points)
+        pilot = self.estimator.pilot(len(values))
+        terms = mixture_information(values, sigma, seed=seed, points=pilot)
+        points = self.estimator.points(len(values), terms.local)
+        if points is not None:
+            terms = mixture_information(values, sigma, seed=seed, points=points)
         record = self.estimator.without_null(
             terms.local,
             len(values),
