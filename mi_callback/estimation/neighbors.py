@@ -33,11 +33,12 @@ Metric = Literal["euclidean", "chebyshev"]
 LARGE = 2**23
 """Values, n times d, beyond which float32 ones stay as they are: 60,000 images would take 380 MB more in float64."""
 
-_ROWS, _DISTANCES = 128, 2**25  # rows a task, and their distances to all samples, which each thread holds at once
+_ROWS, _DISTANCES = 128, 2**26  # rows a task, and their distances to all samples, which each thread holds at once
 _ROWS_TO_FILL, _ROOM = 256, 4  # rows a task of filling; candidates there is room for, in table widths
 _TILE = 8_192  # samples a matrix product: they stay in the cache while their norms and products are taken
 _FEW_FEATURES = 4  # up to here differences are as quick as a matrix product, and exact
 _PROBES, _SAMPLES_A_PROBE = 256, 64  # distances looked at to guess a row's radius: so many at least, one in so many
+_MODERATE = 2.0**20  # magnitude whose squares are far from the ends of the range of floats
 _MOST_FOR_MEDIAN = 2**16  # samples that a coordinate's middle is told from: it only keeps the values small
 
 
@@ -63,7 +64,7 @@ def width_for_classes(sizes: NDArray[np.integer], k: int) -> int:
 
 
 def rows_per_task(n_samples: int) -> int:
-    """Rows that a task takes: 128 up to 262,144 samples, then fewer, so that their distances keep to 128 MB."""
+    """Rows that a task takes: 128 up to 524,288 samples, then fewer, so that their distances keep to 256 MB."""
     return max(8, min(_ROWS, _DISTANCES // n_samples))
 
 
@@ -80,7 +81,7 @@ Samples: TypeAlias = NDArray[np.integer] | slice
 
 
 class Buffers(threading.local):
-    """Memory for distances to all samples, an array a thread: 128 MB that are mapped anew take as long as a product."""
+    """Memory for distances to all samples, an array a thread: 256 MB that are mapped anew take as long as a product."""
 
     def __init__(self) -> None:
         self._array = np.empty(0, np.float32)
@@ -153,10 +154,14 @@ class NeighborTable:
             values = np.asarray(values, dtype=np.float64)
         # Medians keep the bulk of heavy-tailed features near zero, where floats are dense.
         middle = np.median(values[:: max(1, n // _MOST_FOR_MEDIAN)], axis=0)
-        centred = np.ascontiguousarray(values - middle)
-        # A power of two near the typical magnitude loses no digit, and keeps squares within the range of floats.
-        scale = float(2.0 ** -np.round(np.log2(typical(np.abs(centred[:: max(1, n // 1024)])))))
-        centred *= centred.dtype.type(scale)
+        magnitude = typical(np.abs(values[:: max(1, n // 1024)] - middle).astype(np.float64))
+        if values.dtype == np.float32 and np.abs(middle).max() < magnitude < _MODERATE:  # scores: no copy of so many
+            centred, scale = np.ascontiguousarray(values), 1.0
+        else:
+            centred = np.ascontiguousarray(values - middle)
+            # A power of two near the typical magnitude loses no digit, and keeps squares within the range of floats.
+            scale = float(2.0 ** -np.round(np.log2(magnitude)))
+            centred *= centred.dtype.type(scale)
         with np.errstate(over="ignore"):  # an outlier beyond all floats is infinitely far
             single = centred.astype(np.float32, copy=False)
         table = cls(
