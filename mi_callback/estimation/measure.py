@@ -110,7 +110,7 @@ class Estimator:
         usable = usable_information(x.values, target, discrete=y.discrete, seed=self.seed)
         record = self.without_null(
             usable.local,
-            x.n_samples,
+            len(usable.local),
             name,
             "held-out",
             reason="lower bound on I(T;Y) that a linear decoder attains on samples it was not fitted on",
