@@ -76,7 +76,7 @@ def ridge_folds(f: NDArray[np.float64], y: NDArray[np.float64], folds: NDArray[n
         folds: shape (n,), the fold of each sample.
     """
     f = spanned(f)
-    n, d, n_folds = len(f), f.shape[1], int(folds.max()) + 1
+    n, n_folds = len(f), int(folds.max()) + 1
     order, counts = np.argsort(folds, kind="stable"), np.bincount(folds)
     ends = np.cumsum(counts)
     parts = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
