@@ -132,7 +132,10 @@ class Estimator:
         return judged(estimate, *self.compare_spaces(x, y, estimate), bound=bound)
 
     def usable(self, x: Variable, y: Variable) -> MutualInformation:
-        """What a held-out linear decoder gets out of x about y, in ``unit``; NaN for fewer than ten samples."""
+        """What a held-out linear decoder gets out of x about y, in ``unit``; NaN for fewer than ten samples.
+
+        The record's ``n_samples`` is the number that was read, at most 20,000.
+        """
         name = "logistic" if y.discrete else "ridge"
         if x.n_samples < _FEWEST_DECODED:
             few = np.array([math.nan])
@@ -141,7 +144,7 @@ class Estimator:
         usable = usable_information(x.values, target, discrete=y.discrete, seed=self.seed)
         record = self.without_null(
             usable.local,
-            x.n_samples,
+            len(usable.local),
             name,
             "held-out",
             reason="lower bound on I(T;Y) that a linear decoder attains on samples it was not fitted on",
