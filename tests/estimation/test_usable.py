@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from mi_callback.estimation.measure import Estimator
+from mi_callback.estimation.estimator import Estimator
 from mi_callback.estimation.usable import usable_information
 from mi_callback.estimation.variable import Variable
 from tests.ground_truth import ClassConditional
