@@ -56,6 +56,9 @@ class Estimator:
         seed: seed of permutations, subsamples and evaluation points.
         n_points: number of evaluation points Q; see ``mutual_information``.
 
+    Attributes:
+        most_points: the most evaluation points to take, whatever ``n_points`` asks for; None for no limit.
+
     Raises:
         ValueError, TypeError: an argument that is not understood.
     """
@@ -81,6 +84,7 @@ class Estimator:
         self.space: Space = space
         self.unit: Unit = unit
         self.n_points = check_points(n_points, self.k)
+        self.most_points: int | None = None
 
     def estimate(self, x: Variable, y: Variable) -> MutualInformation:
         """Mutual information I(x; y), in ``unit``.
@@ -116,7 +120,7 @@ class Estimator:
         """What a held-out linear decoder gets out of x about y, in ``unit``; NaN for fewer than ten samples."""
         name = "logistic" if y.discrete else "ridge"
         if x.n_samples < _FEWEST_DECODED:
-            few = np.array([math.nan])
+            few = np.full(x.n_samples, math.nan)
             return self.without_null(few, x.n_samples, name, "held-out", reason="fewer than ten samples")
         target = y.labels.codes if y.discrete else y.values
         usable = usable_information(x.values, target, discrete=y.discrete, seed=self.seed)
@@ -189,9 +193,8 @@ class Estimator:
         """The record of an estimate that failed: NaN, so that curves show the gap."""
         p_value = math.nan if self.n_permutations else None
         nothing = np.array([math.nan])
-        return dataclasses.replace(
-            self.without_null(nothing, n_samples, "none", "none", reason=""), null_mean=math.nan, p_value=p_value
-        )
+        record = self.without_null(nothing, n_samples, "none", "none", reason="")
+        return dataclasses.replace(record, null_mean=math.nan, p_value=p_value, n_points=None)
 
     def _estimate(self, x: Variable, y: Variable, flags: set[Flag]) -> MutualInformation:
         name = "ross" if y.discrete else "ksg"
@@ -227,15 +230,16 @@ class Estimator:
     def _points(self, x: Variable, y: Variable, space: PlainSpace) -> NDArray[np.int64] | None:
         """The evaluation points, the same for all variables of so many samples; None for all samples."""
         n = x.n_samples
+        most = n if self.most_points is None else self.most_points
         if self.n_points is None or (self.n_points == "auto" and n <= MOST):
-            return None
+            return evaluation_points(n, most, self.seed)
         if self.n_points != "auto":
-            return evaluation_points(n, self.n_points, self.seed)
+            return evaluation_points(n, min(self.n_points, most), self.seed)
         pilot = evaluation_points(n, PILOT, self.seed)
         local = read_table(
             x.table(space, self.metric, self.k, pilot), y.target(space, self.metric, self.k, pilot), self.k
         ).local
-        return evaluation_points(n, points_needed(local), self.seed)
+        return evaluation_points(n, min(points_needed(local), most), self.seed)
 
     def _record(
         self, reading: Reading, n_samples: int, estimator: str, space: str, flags: set[Flag], dimension: float
