@@ -6,7 +6,8 @@ import warnings
 
 import pytest
 
-from mi_callback import MutualInformationMonitor, cost, progress
+from mi_callback import MutualInformationMonitor
+from mi_callback.monitoring import cost, progress
 from mi_callback.monitoring.cost import Cost
 from tests.models import QUIET, Net, loader, trainer
 

@@ -56,6 +56,9 @@ class Estimator:
         seed: seed of permutations, subsamples and evaluation points.
         n_points: number of evaluation points Q; see ``mutual_information``.
 
+    Attributes:
+        most_points: the most evaluation points to take, whatever ``n_points`` asks for; None for no limit.
+
     Raises:
         ValueError, TypeError: an argument that is not understood.
     """
@@ -81,6 +84,7 @@ class Estimator:
         self.space: Space = space
         self.unit: Unit = unit
         self.n_points = check_points(n_points, self.k)
+        self.most_points: int | None = None
 
     def estimate(self, x: Variable, y: Variable) -> MutualInformation:
         """Mutual information I(x; y), in ``unit``.
@@ -102,10 +106,8 @@ class Estimator:
 
     def pilot(self, n_samples: int) -> NDArray[np.int64] | None:
         """The first of the evaluation points; None where all samples are points."""
-        if self.n_points is None or (self.n_points == "auto" and n_samples <= MOST):
-            return None
-        most = PILOT if self.n_points == "auto" else min(PILOT, self.n_points)
-        return evaluation_points(n_samples, most, self.seed)
+        limit = self._limit(n_samples)
+        return evaluation_points(n_samples, min(PILOT, limit), self.seed) if limit < n_samples else None
 
     def points(self, n_samples: int, local: NDArray[np.float64]) -> NDArray[np.int64] | None:
         """The evaluation points, the same for everything that has so many samples; None for all samples.
@@ -114,10 +116,21 @@ class Estimator:
             n_samples: number of samples n.
             local: local values at the pilot's points, in nats, which tell "auto" how many are needed.
         """
-        if self.n_points is None or (self.n_points == "auto" and n_samples <= MOST):
-            return None
-        wanted = points_needed(local) if self.n_points == "auto" else self.n_points
+        wanted = limit = self._limit(n_samples)
+        if self.n_points == "auto" and n_samples > MOST:
+            wanted = min(points_needed(local), limit)
         return evaluation_points(n_samples, wanted, self.seed)
+
+    def _limit(self, n_samples: int) -> int:
+        """Points at the most."""
+        limits = [n_samples]
+        if self.most_points is not None:
+            limits.append(self.most_points)
+        if self.n_points == "auto":
+            limits.append(MOST)
+        elif self.n_points is not None:
+            limits.append(self.n_points)
+        return min(limits)
 
     def check(self, x: Variable, y: Variable, estimate: MutualInformation) -> MutualInformation:
         """Hold an estimate of I(x; y) against what a decoder attains, and against distances in another space.
@@ -138,7 +151,7 @@ class Estimator:
         """
         name = "logistic" if y.discrete else "ridge"
         if x.n_samples < _FEWEST_DECODED:
-            few = np.array([math.nan])
+            few = np.full(x.n_samples, math.nan)
             return self.without_null(few, x.n_samples, name, "held-out", reason="fewer than ten samples")
         target = y.labels.codes if y.discrete else y.values
         usable = usable_information(x.values, target, discrete=y.discrete, seed=self.seed)
@@ -211,9 +224,8 @@ class Estimator:
         """The record of an estimate that failed: NaN, so that curves show the gap."""
         p_value = math.nan if self.n_permutations else None
         nothing = np.array([math.nan])
-        return dataclasses.replace(
-            self.without_null(nothing, n_samples, "none", "none", reason=""), null_mean=math.nan, p_value=p_value
-        )
+        record = self.without_null(nothing, n_samples, "none", "none", reason="")
+        return dataclasses.replace(record, null_mean=math.nan, p_value=p_value, n_points=None)
 
     def _estimate(self, x: Variable, y: Variable, flags: set[Flag]) -> MutualInformation:
         name = "ross" if y.discrete else "ksg"

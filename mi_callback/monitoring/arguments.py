@@ -15,7 +15,16 @@ __all__ = ["check_arguments", "noise_levels"]
 
 
 def check_arguments(
-    *, quantities: Any, every_n_epochs: Any, max_samples: Any, k: Any, batch_fn: Any, on_error: Any, name: Any
+    *,
+    quantities: Any,
+    every_n_epochs: Any,
+    max_samples: Any,
+    k: Any,
+    batch_fn: Any,
+    on_error: Any,
+    n_points: Any,
+    budget: Any,
+    name: Any,
 ) -> None:
     """Refuse what cannot work; the estimator checks its own arguments.
 
@@ -34,6 +43,18 @@ def check_arguments(
         raise _refusal("batch_fn", batch_fn, "a function of a batch, or None")
     if on_error not in ("warn", "raise"):
         raise _refusal("on_error", on_error, "'warn' or 'raise'")
+    if not (n_points is None or n_points == "auto") and (not _is_int(n_points) or n_points < k + 2):
+        raise _refusal(
+            "n_points",
+            n_points,
+            f"'auto', an int of at least k + 2 = {k + 2} evaluation points, or None for all samples",
+        )
+    if budget is not None and not (_is_number(budget) and 0 < budget <= 1):
+        raise _refusal(
+            "budget",
+            budget,
+            "None, or a share of the time above 0 and up to 1, such as 0.1 for one second of measuring in ten",
+        )
     if name is not None and not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_.-]+", name)):
         raise _refusal("name", name, "None, or letters, digits, '_', '-' and '.', as loggers take in tags")
 
@@ -45,7 +66,7 @@ def noise_levels(noise_std: Any) -> tuple[float, ...]:
         MisconfigurationException: they are not positive numbers, each different.
     """
     levels = () if noise_std is None else tuple(noise_std) if isinstance(noise_std, list | tuple) else (noise_std,)
-    known = all(isinstance(s, int | float) and not isinstance(s, bool) and 0 < s < math.inf for s in levels)
+    known = all(_is_number(s) and 0 < s < math.inf for s in levels)
     if not known or len(set(levels)) < len(levels) or (noise_std is not None and not levels):
         raise _refusal(
             "noise_std",
@@ -57,6 +78,10 @@ def noise_levels(noise_std: Any) -> tuple[float, ...]:
 
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _refusal(name: str, value: Any, expected: str) -> MisconfigurationException:
