@@ -145,11 +145,13 @@ class MutualInformationMonitor(Callback):
     ) -> None:
         super().__init__()
         check_arguments(
+            layers=layers,
             quantities=quantities,
             every_n_epochs=every_n_epochs,
             max_samples=max_samples,
             k=k,
             batch_fn=batch_fn,
+            discrete_target=discrete_target,
             on_error=on_error,
             n_points=n_points,
             budget=budget,

@@ -189,11 +189,12 @@ def _forward(trainer: Trainer, pl_module: LightningModule, split: Split, recorde
     with trainer.precision_plugin.forward_context():
         try:
             output = call_model(pl_module, split)
-        except TypeError as error:
+        except TypeError as error:  # also what a tensor answers to batch["x"]
             given: Any = {split.key: split.inputs, **split.keywords} if split.keywords else split.inputs
+            whole = "" if split.key is None else "One that takes the whole batch: (batch, batch['y']). "
             raise CollectionError(
                 "batch: give what forward takes with batch_fn=lambda batch: (inputs, targets); a tuple of inputs is "
-                "spread over forward's parameters, a dict is passed by their names. "
+                f"spread over forward's parameters, a dict is passed by their names. {whole}"
                 f"{type(pl_module).__name__}.forward could not be called with {describe(given)}: "
                 f"{str(error).splitlines()[0]:.200}"
             ) from error

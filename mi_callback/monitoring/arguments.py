@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -16,11 +16,13 @@ __all__ = ["check_arguments", "noise_levels"]
 
 def check_arguments(
     *,
+    layers: Any,
     quantities: Any,
     every_n_epochs: Any,
     max_samples: Any,
     k: Any,
     batch_fn: Any,
+    discrete_target: Any,
     on_error: Any,
     n_points: Any,
     budget: Any,
@@ -31,6 +33,11 @@ def check_arguments(
     Raises:
         MisconfigurationException: an argument out of its range.
     """
+    if not _are_layers(layers):
+        expected = (
+            "a name of a module or a glob, a list of them, a dict of them to labels, or None; all of them non-empty"
+        )
+        raise _refusal("layers", layers, f"{expected} strings")
     if isinstance(quantities, str) or not isinstance(quantities, Sequence) or not quantities:
         raise _refusal("quantities", quantities, f"a tuple of one or more of {ASKED}")
     if not set(quantities) <= set(ASKED):
@@ -41,6 +48,8 @@ def check_arguments(
         raise _refusal("max_samples", max_samples, f"None or an int of at least k + 2 = {k + 2}")
     if batch_fn is not None and not callable(batch_fn):
         raise _refusal("batch_fn", batch_fn, "a function of a batch, or None")
+    if not (discrete_target is None or isinstance(discrete_target, bool)):
+        raise _refusal("discrete_target", discrete_target, "True, False, or None to decide by type and values")
     if on_error not in ("warn", "raise"):
         raise _refusal("on_error", on_error, "'warn' or 'raise'")
     if not (n_points is None or n_points == "auto") and (not _is_int(n_points) or n_points < k + 2):
@@ -74,6 +83,16 @@ def noise_levels(noise_std: Any) -> tuple[float, ...]:
             "a positive number in the units of the activations, a list of different ones, or None",
         )
     return tuple(float(s) for s in levels)
+
+
+def _are_layers(value: Any) -> bool:
+    if value is None:
+        return True
+    if isinstance(value, str):
+        return bool(value)
+    if isinstance(value, Mapping):
+        return all(isinstance(part, str) and part for part in (*value, *value.values()))
+    return isinstance(value, list | tuple) and all(isinstance(part, str) and part for part in value)
 
 
 def _is_int(value: Any) -> bool:
