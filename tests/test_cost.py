@@ -42,7 +42,7 @@ def test_advice_comes_once_and_names_the_ways_to_spend_less():
     assert told(60, 20, times=1) == [], "the first measurement compiles and makes the tables of X and Y"
     (message,) = told(60, 20, times=4)
     assert "75% of the time (sweep 15.0 s, estimate 45.0 s; 20.0 s of training" in message
-    for way in ("max_samples", "5000 samples", "every_n_epochs", "12 layers"):
+    for way in ("max_samples", "5000 samples", "budget", "n_points", "every_n_epochs", "12 layers"):
         assert way in message
     assert told(60, 200, times=4) == [], "a small share"
     assert told(2, 0.1, times=4) == [], "a short time"

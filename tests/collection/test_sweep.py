@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from mi_callback.collection import CollectionError, select_layers, sweep
+from mi_callback.collection.reduction import SparseProjection
 from tests.models import QUIET, Net, loader, pairs, trainer
 
 pytestmark = [pytest.mark.filterwarnings(rule) for rule in QUIET]
@@ -289,3 +290,37 @@ def test_what_a_hook_made_is_measured_as_it_is(tmp_path):
     seen = collect(tmp_path, Doubling(), loader(), precision="bf16-true")
     np.testing.assert_array_equal(seen.inputs, 2 * pairs()[0].bfloat16().float())
     np.testing.assert_array_equal(seen.targets, pairs()[1])
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.uint8, "numpy"])
+def test_inputs_too_wide_to_keep_are_reduced_as_layers_are(tmp_path, kind):
+    """Evidence: the projection itself, and a layer that hands its input on."""
+
+    class Wide(Plain):
+        def forward(self, x):
+            return self.net(x.flatten(1).float())
+
+    x = torch.randint(0, 200, (20, 3, 40, 40), generator=torch.Generator().manual_seed(0))
+    x = x if kind == "numpy" else x.to(kind)
+    options = {} if kind != "numpy" else {"batch_fn": lambda b: (b[0], b[1], b[0].flatten(1).numpy())}
+    model = Wide(nn.Sequential(nn.Identity(), nn.Linear(4_800, 1)))
+    data = DataLoader(TensorDataset(x, torch.zeros(20, 1)), batch_size=8)
+    seen = collect(tmp_path, model, data, ["net.0"], options)
+    assert seen.inputs_reduction == seen.reductions["net.0"] == "sparse random projection 4800 -> 1024"
+    np.testing.assert_allclose(seen.inputs, SparseProjection(4_800)(x.flatten(1)), rtol=1e-5, atol=1e-3)
+    np.testing.assert_array_equal(seen.inputs, seen.layers["net.0"])
+
+
+def test_ids_and_inputs_that_can_be_kept_stay_as_they_are(tmp_path):
+    """A sum of names means nothing: long texts are kept as ids, whose equal rows can be counted."""
+
+    class Embedded(Plain):
+        def forward(self, x):
+            return self.net(x).mean(dim=(1, 2))[:, None]
+
+    ids = torch.randint(0, 9, (6, 4_500), generator=torch.Generator().manual_seed(0))
+    data = DataLoader(TensorDataset(ids, torch.zeros(6, 1)), batch_size=4)
+    seen = collect(tmp_path, Embedded(nn.Embedding(9, 2)), data, ["net"])
+    np.testing.assert_array_equal(seen.inputs, ids)
+    assert seen.inputs_reduction is None
+    assert collect(tmp_path, Net(), loader()).inputs_reduction is None

@@ -10,6 +10,7 @@ import pytest
 
 from mi_callback.estimation import Estimator, Flag, Variable
 from mi_callback.estimation.layer_estimator import LayerEstimator
+from mi_callback.estimation.neighbors import NeighborTable
 from mi_callback.quantities import measured_for
 from tests.ground_truth import BITS, LinearGaussianChain, NoisyNeuron
 
@@ -242,3 +243,31 @@ def test_usable_information_says_when_the_constant_decoder_won():
     assert (Flag.CONSTANT_DECODER,) in flags
     assert not Flag.CONSTANT_DECODER.is_doubt
     assert made.estimator.usable(Variable(np.eye(3)[y] + x), Variable(y, discrete=True)).flags == ()
+
+
+@pytest.mark.parametrize("n_points", [None, 150])
+@pytest.mark.parametrize("space", ["auto", "raw"])
+def test_the_dimension_of_the_input_is_read_off_the_table_that_is_there(monkeypatch, n_points, space):
+    """Evidence: one estimate, two tables, and the value is that of an estimate with X on the side that is searched."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((400, 3))
+    t = x @ rng.standard_normal((3, 2))
+    build, made = NeighborTable.build.__func__, []
+    monkeypatch.setattr(
+        NeighborTable, "build", classmethod(lambda cls, *a, **o: made.append(a[0].shape) or build(cls, *a, **o))
+    )
+    one = LayerEstimator(Estimator(n_permutations=2, space=space, n_points=n_points))
+    one.use(Variable(x, name="x"), None)
+    one.input(Variable(t, name="t"))
+    assert sorted(made) == [(400, 2), (400, 3)]
+    plain = Estimator(n_permutations=0, space="scores" if space == "auto" else space, n_points=n_points)
+    assert one._x_dimension == plain.estimate(Variable(x), Variable(t)).intrinsic_dim
+
+
+def test_a_constant_layer_asks_for_no_table_of_the_input(monkeypatch):
+    """It is estimated without one; on 60,000 images a table of all samples would take minutes."""
+    one = LayerEstimator(Estimator(n_permutations=2))
+    one.use(Variable(np.random.default_rng(0).standard_normal((100, 3)), name="x"), None)
+    monkeypatch.setattr(NeighborTable, "build", lambda *a, **o: pytest.fail("a table was made"))
+    (reading,) = one.input(Variable(np.zeros((100, 2)), name="t"))
+    assert Flag.CONSTANT in reading.estimate.flags

@@ -102,3 +102,11 @@ def test_without_plotly_the_remedy_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly", None)
     with pytest.raises(ImportError, match=r'pip install "mi-callback\[report\]"'):
         write_report(a_history(), tmp_path / "report.html")
+
+
+def test_the_page_says_at_how_many_samples_estimates_were_taken(tmp_path):
+    history = History()
+    for layer, n_points in (("a", 350), ("b", 200), ("c", 100)):
+        history.append(epoch=0, step=0, layer=layer, quantity="target", estimate=estimate(n_points=n_points))
+    assert "350 samples, estimates at 100 to 200 of them," in write_report(history, tmp_path / "a.html").read_text()
+    assert "350 samples, values in bits" in write_report(a_history(), tmp_path / "b.html").read_text()
