@@ -23,7 +23,7 @@ from mi_callback.estimation.evidence import Witness
 from mi_callback.estimation.flagging import flags_from_mixture, flags_from_samples, judged, with_flags
 from mi_callback.estimation.mixture import mixture_information
 from mi_callback.estimation.permutation import stream
-from mi_callback.estimation.points import evaluation_points
+from mi_callback.estimation.points import FEWEST, MOST, evaluation_points
 from mi_callback.estimation.records import Flag, MutualInformation
 from mi_callback.estimation.variable import PlainSpace, Variable
 from mi_callback.quantities import measured_for
@@ -85,7 +85,7 @@ class LayerEstimator:
         self._without_null.n_permutations = 0
 
     def _for_resolution(self, n_samples: int) -> Estimator:
-        """The estimator for what is infinite: no space reads it better, and few points let X's table serve all layers."""
+        """The estimator for what is infinite: no space reads it better, and at few points X's table serves all layers."""
         estimator = copy.copy(self.estimator)
         if estimator.space == "auto":
             estimator.space = "scores"
