@@ -85,7 +85,7 @@ class LayerEstimator:
         self._without_null.n_permutations = 0
 
     def _for_resolution(self, n_samples: int) -> Estimator:
-        """The estimator for what is infinite: no space reads it better, and at few points X's table serves all layers."""
+        """The estimator for what is infinite: no space reads it better, and few points let layers share X's table."""
         estimator = copy.copy(self.estimator)
         if estimator.space == "auto":
             estimator.space = "scores"
