@@ -23,7 +23,7 @@ from mi_callback.estimation.evidence import Witness
 from mi_callback.estimation.flagging import flags_from_mixture, flags_from_samples, judged, with_flags
 from mi_callback.estimation.mixture import mixture_information
 from mi_callback.estimation.permutation import stream
-from mi_callback.estimation.points import evaluation_points
+from mi_callback.estimation.points import FEWEST, MOST, evaluation_points
 from mi_callback.estimation.records import Flag, MutualInformation
 from mi_callback.estimation.variable import PlainSpace, Variable
 from mi_callback.quantities import measured_for
@@ -83,9 +83,15 @@ class LayerEstimator:
         self.estimator = estimator
         self._without_null = copy.copy(estimator)
         self._without_null.n_permutations = 0
-        self._in_scores = copy.copy(estimator)
+
+    def _for_resolution(self, n_samples: int) -> Estimator:
+        """The estimator for what is infinite: no space reads it better, and few points let layers share X's table."""
+        estimator = copy.copy(self.estimator)
         if estimator.space == "auto":
-            self._in_scores.space = "scores"
+            estimator.space = "scores"
+        if estimator.n_points == "auto" and n_samples > MOST:
+            estimator.n_points = FEWEST
+        return estimator
 
     def use(self, x: Variable | None, y: Variable | None) -> None:
         """Take X and Y; what was computed for them is kept while they are the same objects."""
@@ -186,7 +192,7 @@ class LayerEstimator:
             return [_of_input(t, exact, (Witness("H(T), exact", exact.mi, 0.0, is_exact=True),))]
         # No competition of spaces: what is infinite is not read better in a better space.
         reason = "deterministic layer of a continuous input: true I(X;T) is infinite, this is resolution"
-        return [_of_input(t, self._by_neighbors(t, reason, self._in_scores, Flag.DETERMINISTIC))]
+        return [_of_input(t, self._by_neighbors(t, reason, self._for_resolution(t.n_samples), Flag.DETERMINISTIC))]
 
     def _by_neighbors(self, t: Variable, reason: str, estimator: Estimator, *flags: Flag) -> MutualInformation:
         assert self._x_to_pair is not None

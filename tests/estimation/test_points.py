@@ -12,7 +12,9 @@ from mi_callback.estimation.neighbors import NeighborTable
 from mi_callback.estimation.permutation import Permutations
 from mi_callback.estimation.points import FEWEST, MOST, evaluation_points, points_needed
 from mi_callback.estimation.readings import read_table
+from mi_callback.estimation.spaces.competition import read_in_best_space
 from mi_callback.estimation.targets import LabelTarget, ScalarTarget
+from mi_callback.estimation.variable import Variable
 from tests import naive
 
 
@@ -163,28 +165,41 @@ def test_pairs_are_those_of_the_permutations():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*CASES, "fitted"])
+@pytest.mark.parametrize("name", CASES)
 def test_points_estimate_the_whole_with_the_error_that_is_said(name):
     """Evidence: 200 draws of points. Their mean is the estimate at all samples, their spread what the error bar says.
 
     The error bar counts fresh samples too; that part is small beside the points', which are a tenth of all.
     """
-    n, q = (2_000, 200) if name != "fitted" else (1_200, 150)
-    x, y = case(name, n)
-    space = "auto" if name == "fitted" else "scores"
-    options = {"space": space, "unit": "nats", "n_permutations": 0}
+    x, y = case(name, 2_000)
+    options = {"space": "scores", "unit": "nats", "n_permutations": 0}
     whole = mutual_information(x, y, n_points=None, **options)
-    if name == "fitted":  # the seed of points fits, too: what is compared is what one fit reads, see below
-        draws = [mutual_information(x, y, n_points=q, seed=seed, **options) for seed in range(60)]
-        all_of = np.array([mutual_information(x, y, n_points=None, seed=seed, **options).raw for seed in range(60)])
-        difference = np.array([d.raw for d in draws]) - all_of
-    else:
-        draws = [mutual_information(x, y, n_points=q, seed=seed, **options) for seed in range(200)]
-        difference = np.array([d.raw for d in draws]) - whole.raw
-    error = difference.std(ddof=1) / np.sqrt(len(difference))
-    assert abs(difference.mean()) < 4 * error + 0.002  # the balanced scale is told from the points alone
-    said = np.sqrt(np.mean([d.stderr**2 for d in draws]))
-    assert 0.8 < said / difference.std(ddof=1) < (1.25 if name != "fitted" else 1.6)
+    draws = [mutual_information(x, y, n_points=200, seed=seed, **options) for seed in range(200)]
+    _check_draws([d.raw for d in draws], [d.stderr for d in draws], whole.raw)
+
+
+@pytest.mark.slow
+def test_points_estimate_the_whole_in_fitted_spaces():
+    """Evidence: as above, with one fit for all draws."""
+    x, y = (Variable(side, discrete=False) for side in case("fitted", 1_500))
+
+    def read(points):
+        table, target = x.table("scores", "euclidean", 3, points), y.target("scores", "euclidean", 3, points)
+        in_scores = read_table(table, target, 3).local
+        options = {"k": 3, "metric": "euclidean", "n_permutations": 0, "seed": 0, "always": True}
+        return read_in_best_space(x, y, table, target, in_scores, points=points, **options)
+
+    whole = read(None).local.mean()
+    draws = [read(evaluation_points(1_500, 150, seed)) for seed in range(100)]
+    assert all(draw.fitted_space for draw in draws)
+    _check_draws([draw.local.mean() for draw in draws], [draw.stderr for draw in draws], whole)
+
+
+def _check_draws(values, said, whole):
+    values = np.array(values)
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    assert abs(values.mean() - whole) < 4 * error + 0.002  # the balanced scale is told from the points alone
+    assert 0.8 < np.sqrt(np.mean(np.square(said))) / values.std(ddof=1) < 1.25
 
 
 def test_mixture_at_points_is_the_mixture_of_all():
