@@ -462,6 +462,13 @@ def test_what_cannot_work_is_told_before_the_first_step(tmp_path, options, data,
         {"max_samples": 3},
         {"batch_fn": 3},
         {"on_error": "ignore"},
+        {"layers": 1},
+        {"layers": [1]},
+        {"layers": [["net.1"]]},
+        {"layers": [torch.nn.ReLU()]},
+        {"layers": {"net.1": 3}},
+        {"layers": ""},
+        {"discrete_target": "no"},
     ],
 )
 def test_arguments_out_of_range_are_refused_at_once(options):

@@ -27,7 +27,10 @@ __all__ = [
 
 BatchFn = Callable[[Any], Sequence[Any]]
 
-_INPUT_KEYS = ("x", "input", "inputs", "image", "images", "img", "pixel_values", "features", "data", "input_ids")
+_INPUT_KEYS = (
+    *("x", "input", "inputs", "image", "images", "img", "features", "data"),
+    *("pixel_values", "input_ids", "inputs_embeds", "input_values", "input_features"),  # of Hugging Face's models
+)
 _TARGET_KEYS = ("y", "target", "targets", "label", "labels", "class")
 _OUTPUT_KEYS = ("logits", "output", "last_hidden_state", "prediction", "y_hat")
 
@@ -38,7 +41,8 @@ class Split:
 
     Attributes:
         inputs: what the model is called with.
-        measured: what X is in I(X;T); all that the model is called with unless ``batch_fn`` gave a third value.
+        measured: what X is in I(X;T); all that the model is called with, but not the targets in a whole batch, unless
+            ``batch_fn`` gave a third value.
         targets: Y, or None if the batch has none.
         size: number of samples.
         key: the name of the inputs in a dict batch; None for any other batch.
@@ -72,14 +76,20 @@ def split_batch(batch: Any, batch_fn: BatchFn | None, model: nn.Module | None = 
     keywords: dict[str, Any] = {}
     left_out: tuple[str, ...] = ()
     if batch_fn is not None:
-        parts = batch_fn(batch)
+        try:
+            parts = batch_fn(batch)
+        except Exception as error:
+            raise CollectionError(
+                f"batch_fn: {type(error).__name__}: {str(error)[:200]}. It was called with {describe(batch)}; expected "
+                "it to return (inputs, targets)."
+            ) from error
         if not isinstance(parts, tuple | list) or len(parts) not in (2, 3):
             raise CollectionError(
                 f"batch_fn: expected it to return (inputs, targets) or (inputs, targets, measured inputs), "
                 f"got {describe(parts)}. Return None as the targets if there are none."
             )
         inputs, targets = parts[0], parts[1]
-        measured = parts[2] if len(parts) == 3 else inputs
+        measured = parts[2] if len(parts) == 3 else _without_labels(inputs, targets)
     else:
         inputs, targets, key, others = _understand(batch)
         takes = _takes(model)
@@ -148,6 +158,21 @@ def call_model(model: nn.Module, split: Split) -> Any:
         if len(positional) > 1 or any(p.kind is p.VAR_POSITIONAL for p in parameters):
             return model(*inputs)
     return model(inputs)
+
+
+def _without_labels(inputs: Any, targets: Any) -> Any:
+    """What X is where ``forward`` gets a whole batch: all of it but the labels, which would make I(X;Y) all of H(Y).
+
+    Goes by name as well as by identity, since the targets of an autoencoder are its inputs.
+    """
+    if targets is None or not isinstance(inputs, Mapping):
+        return inputs
+    kept = {
+        key: _without_labels(part, targets)
+        for key, part in inputs.items()
+        if part is not targets or key not in _TARGET_KEYS
+    }
+    return kept or inputs
 
 
 def _takes(model: nn.Module | None) -> Callable[[Any], bool]:
@@ -279,9 +304,13 @@ def _understand(batch: Any) -> tuple[Any, Any, str | None, dict[Any, Any]]:
         return batch[0], batch[1], None, {}
     elif isinstance(batch, tuple | list) and len(batch) == 1 and isinstance(batch[0], Tensor):
         return batch[0], None, None, {}
-    example = "batch['a'], batch['b']" if isinstance(batch, Mapping) else "batch[0], batch[1]"
+    example, more = "batch[0], batch[1]", ""
+    if isinstance(batch, Mapping):
+        example = "batch['a'], batch['b']"
+        if len(batch) > 2:
+            more = "; if forward takes more than one key, such as a mask, the inputs are a dict of them"
     raise CollectionError(
-        f"batch: say which part is what with batch_fn=lambda batch: ({example}), inputs first, then targets; got "
+        f"batch: say which part is what with batch_fn=lambda batch: ({example}), inputs first, then targets{more}; got "
         f"{describe(batch)}. Understood without it are a tensor, (inputs, targets), and a dict with one of "
         f"{', '.join(_INPUT_KEYS)} and one of {', '.join(_TARGET_KEYS)}."
     )

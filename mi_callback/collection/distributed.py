@@ -133,6 +133,7 @@ def gather(local: Collected | None, error: Exception | None, processes: Processe
         n_samples,
         reductions=local.reductions,
         left_out=local.left_out,
+        inputs_reduction=local.inputs_reduction,
         inputs_are_ids=local.inputs_are_ids,
     )
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mi_callback.collection.batches import describe, first_tensor, rows_of
 from mi_callback.collection.errors import CollectionError
 from mi_callback.collection.layers import Layer
-from mi_callback.collection.reduction import WIDTH_LIMIT, SparseProjection
+from mi_callback.collection.reduction import Reducer
 from mi_callback.collection.storage import Rows, Storage
 
 __all__ = ["Recorder"]
@@ -37,7 +37,7 @@ class Recorder:
         self._rows: dict[int, list[Rows]] = {}
         self._errors: dict[int, Exception] = {}
         self._calls: dict[int, int] = {}
-        self._projections: dict[int, SparseProjection] = {}
+        self._reduce = Reducer()
         self.reductions: dict[str, str] = {}
         self._start = self._batch = self._keep = 0
 
@@ -113,8 +113,10 @@ class Recorder:
             if tensor is None:
                 raise CollectionError(f"expected a tensor in its output, got {describe(value)}.")
             rows = rows_of(tensor, self._batch, batch_dim=batch_dim if tensor.ndim > 2 else 0)[: self._keep]
-            if isinstance(rows, Tensor) and rows.shape[1] > WIDTH_LIMIT:
-                rows = self._reduced(i, rows)
+            if isinstance(rows, Tensor):
+                rows, reduction = self._reduce(rows)
+                if reduction is not None:
+                    self.reductions[self._layers[i].label] = reduction
             parts = self._rows.setdefault(i, [])
             if call == len(parts):
                 if self._start:
@@ -124,14 +126,6 @@ class Recorder:
         except (CollectionError, MemoryError) as error:
             self._errors[i] = error
             self._rows.pop(i, None)  # what it held is of no use any more
-
-    def _reduced(self, i: int, rows: Tensor) -> Tensor:
-        width = rows.shape[1]
-        projection = self._projections.get(width)
-        if projection is None:
-            projection = self._projections[width] = SparseProjection(width)
-        self.reductions[self._layers[i].label] = projection.name
-        return projection(rows)
 
     def _check_calls(self) -> None:
         """See that every layer fired as often in the last batch as in the first."""

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["KEPT_WIDTH", "WIDTH_LIMIT", "SparseProjection"]
+__all__ = ["KEPT_WIDTH", "WIDTH_LIMIT", "Reducer", "SparseProjection"]
 
-WIDTH_LIMIT = 4096  # widest activations that are kept as they are
+WIDTH_LIMIT = 4096  # widest rows that are kept as they are
 KEPT_WIDTH = 1024  # coordinates of those that are not
 _ENTRIES = 4  # coordinates that each input coordinate is added to
 
@@ -66,3 +66,20 @@ class SparseProjection:
         for outputs, signs in zip(self._outputs, self._signs, strict=True):
             reduced.index_add_(1, outputs.to(values.device), values * signs.to(values.device))
         return reduced.div_(_ENTRIES**0.5)
+
+
+class Reducer:
+    """Reduces rows that are too wide to keep, each width by one fixed map."""
+
+    def __init__(self) -> None:
+        self._projections: dict[int, SparseProjection] = {}
+
+    def __call__(self, rows: Tensor) -> tuple[Tensor, str | None]:
+        """Rows of shape (b, d) as they are to be kept, and what was done to them; None if nothing was."""
+        width = rows.shape[1]
+        if width <= WIDTH_LIMIT:
+            return rows, None
+        if width not in self._projections:
+            self._projections[width] = SparseProjection(width)
+        projection = self._projections[width]
+        return projection(rows), projection.name

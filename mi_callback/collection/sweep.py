@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from mi_callback.collection.batches import (
     BatchFn,
@@ -25,6 +26,7 @@ from mi_callback.collection.isolation import frozen, seeded
 from mi_callback.collection.layers import Layer
 from mi_callback.collection.loaders import fresh_source
 from mi_callback.collection.recorder import Recorder
+from mi_callback.collection.reduction import WIDTH_LIMIT, Reducer
 from mi_callback.collection.storage import Rows, Storage
 
 if TYPE_CHECKING:
@@ -38,7 +40,8 @@ class Collected:
     """What one sweep saw. Row i of every array belongs to the same sample.
 
     Attributes:
-        inputs: shape (n, p), X as the model got it, None if it was not asked for.
+        inputs: shape (n, p), X as the model got it, but reduced as layers are if it is too wide to keep; None if it
+            was not asked for.
         targets: shape (n, q), Y, None if it was not asked for or the batches have none.
         layers: label to activations T, each of shape (n, d), in the model's order.
         failures: label to the error of a layer that could not be collected.
@@ -46,6 +49,7 @@ class Collected:
         positions: shape (n,), where the samples stand among those of all processes; None for one process.
         reductions: label to what was done to a layer that is too wide to keep.
         left_out: keys of dict batches that neither the model nor the measurement uses.
+        inputs_reduction: what was done to X if it is too wide to keep; None if nothing was.
         inputs_are_ids: whether X holds integers of a model that looks integers up, as token ids in an embedding.
     """
 
@@ -57,6 +61,7 @@ class Collected:
     positions: NDArray[np.int64] | None = None
     reductions: dict[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    inputs_reduction: str | None = None
     inputs_are_ids: bool = False
 
 
@@ -114,6 +119,7 @@ def sweep(
         n = 0
         left_out: dict[str, None] = {}
         are_ids = False
+        reduce, inputs_reduction = Reducer(), None
         with recorder.attached():
             for i, batch in enumerate(source.batches, start=1):
                 split = split_batch(_as_in_training(trainer, pl_module, batch), batch_fn, pl_module)
@@ -126,7 +132,10 @@ def sweep(
                     if with_inputs:
                         looked_at = split.measured if split.key is None else split.inputs
                         are_ids = are_ids or (looks_up and holds_integers(looked_at))
-                        inputs.write(n, _rows("inputs", split.measured, split.size)[:size])
+                        rows = _rows("inputs", split.measured, split.size)[:size]
+                        if not are_ids:  # ids are names: a sum of them means nothing
+                            rows, inputs_reduction = _reduced(rows, reduce)
+                        inputs.write(n, rows)
                     if with_targets and split.targets is not None:
                         targets.write(n, _rows("targets", split.targets, split.size)[:size])
                     n += size
@@ -147,6 +156,7 @@ def sweep(
         positions,
         recorder.reductions,
         tuple(left_out),
+        inputs_reduction,
         are_ids,
     )
 
@@ -157,6 +167,15 @@ def _rows(name: str, value: Any, size: int) -> Any:
         return rows_of(value, size)
     except CollectionError as error:
         raise CollectionError(f"{name}: {error}") from error
+
+
+def _reduced(rows: Tensor | NDArray[Any], reduce: Reducer) -> tuple[Tensor | NDArray[Any], str | None]:
+    """Rows of X as they are to be kept, and what was done to them; texts stay as they are."""
+    if not isinstance(rows, Tensor):
+        if rows.dtype.kind not in "biuf" or rows.shape[1] <= WIDTH_LIMIT:
+            return rows, None
+        rows = torch.from_numpy(rows.astype(np.float32))
+    return reduce(rows)
 
 
 def _as_in_training(trainer: Trainer, pl_module: LightningModule, batch: Any) -> Any:
@@ -170,11 +189,12 @@ def _forward(trainer: Trainer, pl_module: LightningModule, split: Split, recorde
     with trainer.precision_plugin.forward_context():
         try:
             output = call_model(pl_module, split)
-        except TypeError as error:
+        except TypeError as error:  # also what a tensor answers to batch["x"]
             given: Any = {split.key: split.inputs, **split.keywords} if split.keywords else split.inputs
+            whole = "" if split.key is None else "One that takes the whole batch: (batch, batch['y']). "
             raise CollectionError(
                 "batch: give what forward takes with batch_fn=lambda batch: (inputs, targets); a tuple of inputs is "
-                "spread over forward's parameters, a dict is passed by their names. "
+                f"spread over forward's parameters, a dict is passed by their names. {whole}"
                 f"{type(pl_module).__name__}.forward could not be called with {describe(given)}: "
                 f"{str(error).splitlines()[0]:.200}"
             ) from error

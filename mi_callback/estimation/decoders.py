@@ -13,25 +13,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky
 
+_Real = TypeVar("_Real", np.float32, np.float64)
+
 __all__ = ["RidgeFold", "logistic_probabilities", "ridge_folds", "spanned"]
 
 _LEAST_VARIANCE = 1e-9  # of residuals, next to targets of variance one: keeps q finite where the prediction is perfect
 _PENALTIES = tuple(10.0**-i for i in range(-2, 7))  # a sample, from strong to weak
-_PATIENCE = 2  # decades in a row that read worse than the best, by so many nats a sample, before the search ends
+_PATIENCE = 2  # idle decades in a row before the search ends: they read worse than the best by so many nats a sample,
 _WORSE = 0.05
+_FLAT = 1e-3  # or as the decade before
+_LEARNT = 0.01  # once they differ from the decoder that looks at nothing by so many
 _LEAST_PROBABILITY = 1e-6  # of a class: one sample gone wrong does not choose the penalty
-_LOGISTIC_SAMPLES = 20_000  # more cost in proportion, and change the third digit
 _ITERATIONS = 30
-_TOLERANCE = 1e-4  # nats that another step of conjugate gradients would gain
+_TOLERANCES = (3e-5, 3e-4)  # nats that another step would gain: the larger loses .09 of 4.85 bits at 300 x 2,048 with
+_SMALL_PROBLEM = (
+    1e7  # 50 classes; at 5,000 x 2,048 .01, for a third less time. The smaller up to this n d K, then rising
+)
 _SCORES = 8_000_000  # scores held at a time: so many folds are fitted side by side
 
 
-def spanned(f: NDArray[np.float64]) -> NDArray[np.float64]:
+def spanned(f: NDArray[_Real]) -> NDArray[_Real]:
     """Features of the same inner products, shape (n, min(n, d)): coordinates in the space that the samples span.
 
     A penalty on the squared length of the weights, and so the decoder, is the same in both.
@@ -69,24 +76,30 @@ def ridge_folds(f: NDArray[np.float64], y: NDArray[np.float64], folds: NDArray[n
         folds: shape (n,), the fold of each sample.
     """
     f = spanned(f)
-    n, d, n_folds = len(f), f.shape[1], int(folds.max()) + 1
-    both = np.concatenate([f, y], axis=1)
-    parts = [both[folds == fold] for fold in range(n_folds)]
-    products, sums = [part.T @ part for part in parts], [part.sum(axis=0) for part in parts]
-    total, total_sum = sum(products), sum(sums)
-    counts = np.bincount(folds)
-    means = np.stack([(total_sum - part_sum) / (n - count) for part_sum, count in zip(sums, counts, strict=True)])
-    moments = [
-        (total - part) / (n - count) - np.outer(mean, mean)
-        for part, mean, count in zip(products, means, counts, strict=True)
-    ]
+    n, n_folds = len(f), int(folds.max()) + 1
+    order, counts = np.argsort(folds, kind="stable"), np.bincount(folds)
+    ends = np.cumsum(counts)
+    parts = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+    f, y = f[order], y[order]
+    centre, middle = f.mean(axis=0), y.mean(axis=0)
+    f -= centre
+    y = y - middle
+    # What the samples outside of a fold sum to is less what those of the fold do: the total is centred.
+    f_means, y_means = (np.stack([-a[part].sum(axis=0) / (n - len(a[part])) for part in parts]) for a in (f, y))
+    grams, crosses = [f[part].T @ f[part] for part in parts], [f[part].T @ y[part] for part in parts]
+    gram, cross = sum(grams[1:], grams[0].copy()), sum(crosses[1:], crosses[0].copy())
+    for fold, count in enumerate(counts):
+        grams[fold] -= gram
+        grams[fold] /= count - n
+        grams[fold] -= np.outer(f_means[fold], f_means[fold])
+        crosses[fold] = (cross - crosses[fold]) / (n - count) - np.outer(f_means[fold], y_means[fold])
     coefficients, covariances = [], []
     choice = _Choice(n_folds)
     for penalty in (np.inf, *_PENALTIES):
-        fits = np.stack([_ridge_solve(moment[:d, :d], moment[:d, d:], penalty) for moment in moments])
+        fits = np.stack([_ridge_solve(*moments, penalty) for moments in zip(grams, crosses, strict=True)])
         residuals = [
-            (part - mean)[:, d:] - (part - mean)[:, :d] @ fit
-            for part, mean, fit in zip(parts, means, fits, strict=True)
+            y[part] - f[part] @ fit - (y_mean - f_mean @ fit)
+            for part, fit, f_mean, y_mean in zip(parts, fits, f_means, y_means, strict=True)
         ]
         squares = np.stack([residual.T @ residual for residual in residuals])
         covariance = (squares.sum(axis=0) - squares) / (n - counts)[:, None, None]
@@ -96,22 +109,20 @@ def ridge_folds(f: NDArray[np.float64], y: NDArray[np.float64], folds: NDArray[n
         covariances.append((axes * spectra[:, None, :]) @ axes.transpose(0, 2, 1))
         if choice.add(-0.5 * np.log(spectra).sum(axis=1)):
             break
-    penalty = _PENALTIES[int(np.median(choice.best)) - 1] if np.median(choice.best) >= 1 else np.inf
-    mean = total_sum / n
-    predictions = [
-        (f - means[fold, :d]) @ coefficients[best][fold] + means[fold, d:] for fold, best in enumerate(choice.best)
-    ]
+    chosen = [coefficients[best][fold] for fold, best in enumerate(choice.best)]
+    predictions = (f @ np.concatenate(chosen, axis=1)).reshape(n, n_folds, -1)
+    predictions += np.stack([y_means[fold] - f_means[fold] @ fit for fold, fit in enumerate(chosen)])
     # In training what is left of a sample bounds its pull on the coefficients; held out, it shows what they lack.
     trained, scaled = np.empty_like(y), np.empty_like(y)
-    for fold, best in enumerate(choice.best):
-        held = folds == fold
-        trained[held] = (y - predictions[(fold + 1) % n_folds])[held]
-        scaled[held] = np.linalg.solve(covariances[best][fold], (y - predictions[fold])[held].T).T
-    centred = f - mean[:d]
-    gain = _ridge_solve(total[:d, :d] / n - np.outer(mean[:d], mean[:d]), centred.T @ scaled / n, penalty)
-    influence = ((centred @ gain) * trained).sum(axis=1)
-    for fold, best in enumerate(choice.best):
-        yield RidgeFold(fold, predictions[fold], covariances[best][fold], bool(best == 0), influence[folds == fold])
+    for fold, (best, part) in enumerate(zip(choice.best, parts, strict=True)):
+        trained[part] = y[part] - predictions[part, (fold + 1) % n_folds]
+        scaled[part] = np.linalg.solve(covariances[best][fold], (y[part] - predictions[part, fold]).T).T
+    penalty = (np.inf, *_PENALTIES)[int(np.median(choice.best))]
+    influence = ((f @ _ridge_solve(gram / n, f.T @ scaled / n, penalty)) * trained).sum(axis=1)
+    predicted = np.empty_like(predictions)
+    predicted[order] = predictions + middle
+    for fold, (best, part) in enumerate(zip(choice.best, parts, strict=True)):
+        yield RidgeFold(fold, predicted[:, fold], covariances[best][fold], bool(best == 0), influence[part])
 
 
 def _ridge_solve(gram: NDArray[np.float64], cross: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
@@ -120,7 +131,8 @@ def _ridge_solve(gram: NDArray[np.float64], cross: NDArray[np.float64], penalty:
         return np.zeros_like(cross)
     penalised = gram.copy()
     penalised[np.diag_indices(len(gram))] += penalty
-    factor = cholesky(penalised, lower=True, overwrite_a=True, check_finite=False)
+    # Its own transpose, and in LAPACK's order: a third less than copied there.
+    factor = cholesky(penalised.T, lower=True, overwrite_a=True, check_finite=False)
     return np.asarray(cho_solve((factor, True), cross, check_finite=False))
 
 
@@ -133,9 +145,8 @@ class _Choice:
 
     def __init__(self, n_folds: int) -> None:
         self.best = np.zeros(n_folds, dtype=np.intp)
-        self._most = np.full(n_folds, -np.inf)
-        self._n_worse = np.zeros(n_folds, dtype=np.intp)
-        self._n_tried = 0
+        self._readings: list[NDArray[np.float64]] = []
+        self._n_idle = np.zeros(n_folds, dtype=np.intp)
 
     def add(self, readings: NDArray[np.float64]) -> bool:
         """Whether no fold wants to see a further decoder.
@@ -144,17 +155,22 @@ class _Choice:
             readings: shape (n_folds,), mean log q(y|t) over all folds but one, in nats.
         """
         # A fold that has ended its search stays out of it, or its own samples would have a say through the others'.
-        searches = self._n_worse < _PATIENCE
-        is_better = searches & (readings > self._most)
-        self._n_worse = np.where(searches, (self._n_worse + 1) * (readings < self._most - _WORSE), self._n_worse)
-        self.best = np.where(is_better, self._n_tried, self.best)
-        self._most = np.where(is_better, readings, self._most)
-        self._n_tried += 1
-        return bool((self._n_worse >= _PATIENCE).all())
+        searches = self._n_idle < _PATIENCE
+        before = self._readings
+        if before:
+            most = np.stack(before)[self.best, np.arange(len(self.best))]
+            self.best = np.where(searches & (readings > most), len(before), self.best)
+        if len(before) > 1:
+            # Of few samples a class a strong penalty makes worse than none: held against other fits alone.
+            is_idle = readings < np.max(before[1:], axis=0) - _WORSE
+            is_idle |= (np.abs(readings - before[-1]) < _FLAT) & (np.abs(readings - before[0]) > _LEARNT)
+            self._n_idle = np.where(searches, (self._n_idle + 1) * is_idle, self._n_idle)
+        before.append(readings)
+        return bool((self._n_idle >= _PATIENCE).all())
 
 
 def logistic_probabilities(
-    f: NDArray[np.float64], labels: NDArray[np.intp], folds: NDArray[np.intp]
+    f: NDArray[np.float32], labels: NDArray[np.intp], folds: NDArray[np.intp]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
     """Held-out probabilities under multinomial logistic regressions, each fitted without one fold.
 
@@ -173,13 +189,12 @@ def logistic_probabilities(
     """
     f = spanned(f)
     n, n_classes, n_folds = len(labels), int(labels.max()) + 1, int(folds.max()) + 1
-    features = np.concatenate([f, np.ones((n, 1))], axis=1).astype(np.float32)
+    features = np.concatenate([f, np.ones((n, 1), dtype=np.float32)], axis=1)
     prior = np.bincount(labels, minlength=n_classes) / n
-    rows = np.arange(0, n, max(1, round(n * (1 - 1 / n_folds) / _LOGISTIC_SAMPLES)))
-    problem = _Logistic(features[rows], labels[rows], n_classes)
+    problem = _Logistic(features, labels, n_classes)
     weights = np.zeros((n_classes, n_folds, features.shape[1]), dtype=np.float32)
     weights[:, :, -1] = np.log(prior)[:, None]
-    at_once = max(1, _SCORES // (len(rows) * n_classes))
+    at_once = max(1, _SCORES // (n * n_classes))
     groups = [np.arange(i, min(i + at_once, n_folds)) for i in range(0, n_folds, at_once)]
     choice = _Choice(n_folds)
     log_p, tried = [], []
@@ -187,7 +202,7 @@ def logistic_probabilities(
         own = np.log(prior)[labels]
         if np.isfinite(penalty):
             for group in groups:
-                weights[:, group] = problem.minimise(weights[:, group], folds[rows] != group[:, None], penalty)
+                weights[:, group] = problem.minimise(weights[:, group], folds != group[:, None], penalty)
             for fold in range(n_folds):
                 held = np.flatnonzero(folds == fold)
                 p = _softmax(weights[:, fold] @ features[held].T)[0]
@@ -235,6 +250,8 @@ class _Logistic:
     def __init__(self, features: NDArray[np.float32], labels: NDArray[np.intp], n_classes: int) -> None:
         self.features, self.labels = features, labels
         self.gram = (features.T @ features).astype(np.float64) / len(features)
+        size = features.size * n_classes / _SMALL_PROBLEM
+        self.tolerance = float(np.clip(size * _TOLERANCES[0], *_TOLERANCES))
         self.one_hot = np.zeros((n_classes, 1, len(features)), dtype=np.float32)
         self.one_hot[labels, 0, np.arange(len(features))] = 1
 
@@ -280,7 +297,7 @@ class _Logistic:
                 step = np.where(overshot, step / 2, step)
             gain = loss - new_loss
             w, scores, loss = moved, new_scores, new_loss
-            if (gain < _TOLERANCE).all():
+            if (gain < self.tolerance).all():
                 break
         return w
 
@@ -289,7 +306,7 @@ class _Logistic:
         curvature = variance * self.gram
         curvature[np.diag_indices(len(curvature))] += 1e-6 * variance
         curvature[np.diag_indices(len(curvature) - 1)] += penalty
-        factor = cholesky(curvature, lower=True, overwrite_a=True, check_finite=False)
+        factor = cholesky(curvature.T, lower=True, overwrite_a=True, check_finite=False)
         return np.asarray(factor, dtype=np.float32)
 
     def _scores(self, w: NDArray[np.float32]) -> NDArray[np.float32]:

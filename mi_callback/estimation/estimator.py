@@ -56,6 +56,9 @@ class Estimator:
         seed: seed of permutations, subsamples and evaluation points.
         n_points: number of evaluation points Q; see ``mutual_information``.
 
+    Attributes:
+        most_points: the most evaluation points to take, whatever ``n_points`` asks for; None for no limit.
+
     Raises:
         ValueError, TypeError: an argument that is not understood.
     """
@@ -81,6 +84,7 @@ class Estimator:
         self.space: Space = space
         self.unit: Unit = unit
         self.n_points = check_points(n_points, self.k)
+        self.most_points: int | None = None
 
     def estimate(self, x: Variable, y: Variable) -> MutualInformation:
         """Mutual information I(x; y), in ``unit``.
@@ -100,6 +104,34 @@ class Estimator:
         estimate = dataclasses.replace(self._estimate(x, y, flags), reason=taken_for)
         return judged(estimate, x=samples, labels=classes)
 
+    def pilot(self, n_samples: int) -> NDArray[np.int64] | None:
+        """The first of the evaluation points; None where all samples are points."""
+        limit = self._limit(n_samples)
+        return evaluation_points(n_samples, min(PILOT, limit), self.seed) if limit < n_samples else None
+
+    def points(self, n_samples: int, local: NDArray[np.float64]) -> NDArray[np.int64] | None:
+        """The evaluation points, the same for everything that has so many samples; None for all samples.
+
+        Args:
+            n_samples: number of samples n.
+            local: local values at the pilot's points, in nats, which tell "auto" how many are needed.
+        """
+        wanted = limit = self._limit(n_samples)
+        if self.n_points == "auto" and n_samples > MOST:
+            wanted = min(points_needed(local), limit)
+        return evaluation_points(n_samples, wanted, self.seed)
+
+    def _limit(self, n_samples: int) -> int:
+        """Points at the most."""
+        limits = [n_samples]
+        if self.most_points is not None:
+            limits.append(self.most_points)
+        if self.n_points == "auto":
+            limits.append(MOST)
+        elif self.n_points is not None:
+            limits.append(self.n_points)
+        return min(limits)
+
     def check(self, x: Variable, y: Variable, estimate: MutualInformation) -> MutualInformation:
         """Hold an estimate of I(x; y) against what a decoder attains, and against distances in another space.
 
@@ -113,16 +145,19 @@ class Estimator:
         return judged(estimate, *self.compare_spaces(x, y, estimate), bound=bound)
 
     def usable(self, x: Variable, y: Variable) -> MutualInformation:
-        """What a held-out linear decoder gets out of x about y, in ``unit``; NaN for fewer than ten samples."""
+        """What a held-out linear decoder gets out of x about y, in ``unit``; NaN for fewer than ten samples.
+
+        The record's ``n_samples`` is the number that was read, at most 20,000.
+        """
         name = "logistic" if y.discrete else "ridge"
         if x.n_samples < _FEWEST_DECODED:
-            few = np.array([math.nan])
+            few = np.full(x.n_samples, math.nan)
             return self.without_null(few, x.n_samples, name, "held-out", reason="fewer than ten samples")
         target = y.labels.codes if y.discrete else y.values
         usable = usable_information(x.values, target, discrete=y.discrete, seed=self.seed)
         record = self.without_null(
             usable.local,
-            x.n_samples,
+            len(usable.local),
             name,
             "held-out",
             reason="lower bound on I(T;Y) that a linear decoder attains on samples it was not fitted on",
@@ -189,9 +224,8 @@ class Estimator:
         """The record of an estimate that failed: NaN, so that curves show the gap."""
         p_value = math.nan if self.n_permutations else None
         nothing = np.array([math.nan])
-        return dataclasses.replace(
-            self.without_null(nothing, n_samples, "none", "none", reason=""), null_mean=math.nan, p_value=p_value
-        )
+        record = self.without_null(nothing, n_samples, "none", "none", reason="")
+        return dataclasses.replace(record, null_mean=math.nan, p_value=p_value, n_points=None)
 
     def _estimate(self, x: Variable, y: Variable, flags: set[Flag]) -> MutualInformation:
         name = "ross" if y.discrete else "ksg"
@@ -200,9 +234,13 @@ class Estimator:
             return self._nothing(n, name, flags)
         fits = self.space in ("auto", "supervised")
         space: PlainSpace = "scores" if fits else cast(PlainSpace, self.space)
-        points = self._points(x, y, space)
-        table = x.table(space, self.metric, self.k, points)
-        target = y.target(space, self.metric, self.k, points)
+
+        def sides(points: NDArray[np.int64] | None) -> tuple[NeighborTable, Target]:
+            return x.table(space, self.metric, self.k, points), y.target(space, self.metric, self.k, points)
+
+        table, target = sides(self.pilot(n))
+        local = read_table(table, target, self.k).local
+        points = self.points(n, local)
         if _share_of_repeats(table, target) > _DUPLICATES:
             flags.add(Flag.DUPLICATES)
         if fits:
@@ -211,6 +249,8 @@ class Estimator:
                 y,
                 table,
                 target,
+                local,
+                points=points,
                 k=self.k,
                 metric=self.metric,
                 n_permutations=self.n_permutations,
@@ -219,23 +259,11 @@ class Estimator:
             )
             if fitted is not None:
                 return self._record(fitted, n, name, space, flags, intrinsic_dimension(table))
+        table, target = sides(points)
         reading = read_table(table, target, self.k, Permutations(n, self.n_permutations, self.seed, points))
         parts = subsample(table, target, self.k, self.seed, local=reading.local, balanced=space != "raw")
         reading = dataclasses.replace(reading, stderr=parts.stderr, half=parts.half)
         return self._record(reading, n, name, space, flags, intrinsic_dimension(table))
-
-    def _points(self, x: Variable, y: Variable, space: PlainSpace) -> NDArray[np.int64] | None:
-        """The evaluation points, the same for all variables of so many samples; None for all samples."""
-        n = x.n_samples
-        if self.n_points is None or (self.n_points == "auto" and n <= MOST):
-            return None
-        if self.n_points != "auto":
-            return evaluation_points(n, self.n_points, self.seed)
-        pilot = evaluation_points(n, PILOT, self.seed)
-        local = read_table(
-            x.table(space, self.metric, self.k, pilot), y.target(space, self.metric, self.k, pilot), self.k
-        ).local
-        return evaluation_points(n, points_needed(local), self.seed)
 
     def _record(
         self, reading: Reading, n_samples: int, estimator: str, space: str, flags: set[Flag], dimension: float

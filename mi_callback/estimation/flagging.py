@@ -116,14 +116,18 @@ def flags_from_mixture(estimate: MutualInformation, *, is_enumerable: bool, drif
 def flags_from_bound(estimate: MutualInformation, bound: float, bound_stderr: float) -> tuple[Flag, ...]:
     """Whether an estimate lies below a lower bound measured on the same samples, beyond error bars.
 
+    A bound that does not stand out of zero says nothing that the null does not, and nobody could rely on it.
+
     Args:
         estimate: an estimate of the total information.
         bound: usable information, in the same unit.
         bound_stderr: its standard error.
     """
     own = 0.0 if math.isnan(estimate.stderr) else estimate.stderr
-    gap = bound - estimate.mi
-    allowed = max(_SIGNIFICANT * math.hypot(own, bound_stderr), 0.05 * bound, _NEGLIGIBLE * per_nat(estimate.unit))
+    gap, negligible = bound - estimate.mi, _NEGLIGIBLE * per_nat(estimate.unit)
+    if bound < max(_SIGNIFICANT * bound_stderr, negligible):
+        return ()
+    allowed = max(_SIGNIFICANT * math.hypot(own, bound_stderr), 0.05 * bound, negligible)
     return (Flag.BELOW_USABLE,) if gap > allowed else ()
 
 

@@ -61,6 +61,8 @@ def kind_of(values: NDArray[Any], discrete: bool | None = None) -> Kind:
         discrete: what the user says; None to decide by type and values.
     """
     if discrete is not None:
+        if not isinstance(discrete, bool | np.bool_):
+            raise TypeError(f"discrete: expected True, False or None, got {discrete!r}.")
         return Kind(bool(discrete), "as asked for")
     if values.dtype.kind not in "biuf":
         return Kind(True, "strings")

@@ -6,6 +6,7 @@ measured then is I(X; T + sigma Z), or the resolution of the samples, and neithe
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable
@@ -15,17 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mi_callback.estimation.ceilings import Ceilings, ceilings, per_nat
+from mi_callback.estimation.dimension import intrinsic_dimension
 from mi_callback.estimation.entropy import entropy, group_rows, is_enumerable, plugin_information
 from mi_callback.estimation.estimator import Estimator
 from mi_callback.estimation.evidence import Witness
 from mi_callback.estimation.flagging import flags_from_mixture, flags_from_samples, judged, with_flags
 from mi_callback.estimation.mixture import mixture_information
 from mi_callback.estimation.permutation import stream
+from mi_callback.estimation.points import evaluation_points
 from mi_callback.estimation.records import Flag, MutualInformation
-from mi_callback.estimation.variable import Variable
+from mi_callback.estimation.variable import PlainSpace, Variable
 from mi_callback.quantities import measured_for
 
-__all__ = ["LayerEstimator", "Measured"]
+__all__ = ["BY_NEIGHBORS", "LayerEstimator", "Measured"]
+
+BY_NEIGHBORS = ("ksg", "ross")
+"""Names of the estimators that read tables of neighbours."""
 
 _WITNESS_SAMPLES = 2_000  # further estimates for the verdict are made on so many samples, to cost little
 _SPACES_EVERY = 10  # measurements between comparisons of spaces
@@ -59,32 +65,34 @@ class LayerEstimator:
     """
 
     def __init__(self, estimator: Estimator, noise_std: tuple[float, ...] = ()) -> None:
-        self.estimator = estimator
         self.noise_std = noise_std
-        self._without_null = Estimator(
-            k=estimator.k,
-            n_permutations=0,
-            metric=estimator.metric,
-            space=estimator.space,
-            unit=estimator.unit,
-            seed=estimator.seed,
-        )
+        self.estimate_by(estimator)
         self._unit = per_nat(estimator.unit)
         self._x: Variable | None = None
         self._y: Variable | None = None
         self._x_is_enumerable = False
         self._x_to_pair: Variable | None = None
+        self._x_part: Variable | None = None  # some of its samples, for witnesses
         self._x_dimension = math.nan
         self._ceilings: Ceilings | None = None
         self.ceiling_error: Exception | None = None
         self._checks: dict[str, tuple[int, tuple[Flag, ...]]] = {}
+
+    def estimate_by(self, estimator: Estimator) -> None:
+        """Estimate by another estimator from now on, such as one with other evaluation points."""
+        self.estimator = estimator
+        self._without_null = copy.copy(estimator)
+        self._without_null.n_permutations = 0
+        self._in_scores = copy.copy(estimator)
+        if estimator.space == "auto":
+            self._in_scores.space = "scores"
 
     def use(self, x: Variable | None, y: Variable | None) -> None:
         """Take X and Y; what was computed for them is kept while they are the same objects."""
         if x is not self._x:
             self._x, self._x_dimension = x, math.nan
             self._x_is_enumerable = x is not None and is_enumerable(x.values)
-            self._x_to_pair = x
+            self._x_to_pair, self._x_part = x, None
             if x is not None and self._x_is_enumerable and _repeats(x.values):
                 self._x_to_pair = Variable(x.values, discrete=True, name=x.name)
             self._ceilings = None
@@ -176,26 +184,29 @@ class LayerEstimator:
             )
             exact = with_flags(exact, *flags_from_samples(t.values))
             return [_of_input(t, exact, (Witness("H(T), exact", exact.mi, 0.0, is_exact=True),))]
-        return [
-            _of_input(
-                t,
-                self._by_neighbors(
-                    t,
-                    "deterministic layer of a continuous input: true I(X;T) is infinite, this is resolution",
-                    Flag.DETERMINISTIC,
-                ),
-            )
-        ]
+        # No competition of spaces: what is infinite is not read better in a better space.
+        reason = "deterministic layer of a continuous input: true I(X;T) is infinite, this is resolution"
+        return [_of_input(t, self._by_neighbors(t, reason, self._in_scores, Flag.DETERMINISTIC))]
 
-    def _by_neighbors(self, t: Variable, reason: str, *flags: Flag) -> MutualInformation:
+    def _by_neighbors(self, t: Variable, reason: str, estimator: Estimator, *flags: Flag) -> MutualInformation:
         assert self._x_to_pair is not None
         x = self._x_to_pair
-        estimate = self.estimator.estimate(t, x)
-        if math.isnan(self._x_dimension) and x.is_numeric and not x.discrete:
-            self._x_dimension = self._without_null.estimate(x, t).intrinsic_dim
+        estimate = estimator.estimate(t, x)
+        if math.isnan(self._x_dimension) and not x.discrete and Flag.CONSTANT not in estimate.flags:
+            self._x_dimension = self._dimension_of(x, estimate)
         estimate = dataclasses.replace(estimate, reason=f"{reason}; {estimate.reason}")
-        flags = (*flags, *self._space_flags(t, x, estimate))
+        if estimator is self.estimator:
+            flags = (*flags, *self._space_flags(t, x, estimate))
         return judged(estimate, *flags, partner_dim=math.nan if x.discrete else self._x_dimension)
+
+    def _dimension_of(self, x: Variable, estimate: MutualInformation) -> float:
+        """Intrinsic dimension of X, off the table that an estimate has made of it; on a line there is none to ask."""
+        if x.values.shape[1] == 1:
+            return 1.0
+        e = self.estimator
+        space: PlainSpace = e.space if e.space in ("raw", "standard") else "scores"
+        points = evaluation_points(x.n_samples, estimate.n_points or x.n_samples, e.seed)
+        return intrinsic_dimension(x.table(space, e.metric, e.k, points))
 
     def _own_noise(self, t: Variable) -> list[Measured]:
         """A layer that is truly noisy: from its own samples, held against a bound by a decoder."""
@@ -203,7 +214,7 @@ class LayerEstimator:
         reason = "layer with noise of its own: from its samples"
         if self.noise_std:
             reason += "; noise_std does not apply"
-        estimate = self._by_neighbors(t, reason)
+        estimate = self._by_neighbors(t, reason, self.estimator)
         bound = self.estimator.usable(t, self._x_to_pair)
         estimate = judged(estimate, bound=bound)
         witnesses = (
@@ -229,7 +240,12 @@ class LayerEstimator:
         return [dataclasses.replace(readings[0], witnesses=tuple(witnesses)), *readings[1:]]
 
     def _mixture(self, values: NDArray[np.generic], sigma: float) -> tuple[MutualInformation, tuple[Witness, ...]]:
-        terms = mixture_information(values, sigma, seed=self.estimator.seed)
+        seed = self.estimator.seed
+        pilot = self.estimator.pilot(len(values))
+        terms = mixture_information(values, sigma, seed=seed, points=pilot)
+        points = self.estimator.points(len(values), terms.local)
+        if points is not None:
+            terms = mixture_information(values, sigma, seed=seed, points=points)
         record = self.estimator.without_null(
             terms.local,
             len(values),
@@ -259,8 +275,10 @@ class LayerEstimator:
         assert self._x_to_pair is not None
         rng = stream(self.estimator.seed, 0x0E1)
         noisy = part + self.noise_std[0] * rng.standard_normal(part.shape)
-        x = self._x_to_pair if every == 1 else self._x_to_pair.subset(np.arange(self._x_to_pair.n_samples)[::every])
-        other = self._without_null.estimate(Variable(noisy, name="noisy activations"), x)
+        if self._x_part is None:
+            rows = np.arange(self._x_to_pair.n_samples)[::every]
+            self._x_part = self._x_to_pair if every == 1 else self._x_to_pair.subset(rows)
+        other = self._without_null.estimate(Variable(noisy, name="noisy activations"), self._x_part)
         return Witness(f"{other.estimator} of T + sigma Z, sigma = {self.noise_std[0]:g}", other.mi, other.stderr)
 
     def _space_flags(self, t: Variable, partner: Variable, estimate: MutualInformation) -> tuple[Flag, ...]:

@@ -30,8 +30,8 @@ class MixtureTerms:
     """What the estimate of I(X; T + sigma Z) is made of, in nats.
 
     Attributes:
-        local: shape (n,), the samples' contributions; their mean is the estimate and their spread over sqrt(n) its
-            standard error.
+        local: shape (Q,), the contributions of the samples, or of the evaluation points; their mean is the estimate
+            and their spread over sqrt(Q) its standard error.
         lower: lower bound of Kolchinsky & Tracey (2017, doi:10.3390/e19070361), from Bhattacharyya distances.
         upper: upper bound of Kolchinsky & Tracey, from Kullback-Leibler divergences.
         half: mean of the estimates on the two halves of the sample, for how much it still moves with n.
@@ -45,7 +45,9 @@ class MixtureTerms:
     half_stderr: float
 
 
-def mixture_information(activations: ArrayLike, noise_std: float, *, seed: int = 0) -> MixtureTerms:
+def mixture_information(
+    activations: ArrayLike, noise_std: float, *, seed: int = 0, points: NDArray[np.integer] | None = None
+) -> MixtureTerms:
     r"""I(X; T + sigma Z) by the Gaussian-mixture estimator, in nats.
 
     .. math:: I = -E \log \frac1n \sum_j \exp(-|t_i - s_j|^2 / 2 \sigma^2) - d / 2, \quad t_i = s_i + \sigma z_i
@@ -62,6 +64,8 @@ def mixture_information(activations: ArrayLike, noise_std: float, *, seed: int =
         activations: shape (n, d), the clean activations s.
         noise_std: standard deviation sigma of the noise on each unit, in the units of the activations.
         seed: seeds the noise and the halves.
+        points: shape (Q,), evaluation points: the samples whose contributions are taken, each from the mixture of all.
+            None for all.
 
     Raises:
         ValueError: if ``noise_std`` is not positive and finite, or lost in rounding beside the activations; or if these
@@ -93,20 +97,23 @@ def mixture_information(activations: ArrayLike, noise_std: float, *, seed: int =
     m = len(centres)
     weights = np.stack([np.bincount(groups.inverse[part], minlength=m) for part in (in_first_half, ~in_first_half)], 1)
 
-    lower, upper = _pairwise_bounds(centres, groups.counts)
-    n_draws = -(-_MIN_DRAWS // n)
-    full, half = np.empty((n_draws, n)), np.empty((n_draws, n))
+    if points is not None:
+        s, in_first_half = s[points], in_first_half[points]
+    q = len(s)
+    lower, upper = _pairwise_bounds(centres, groups.counts, None if points is None else groups.inverse[points])
+    n_draws = -(-_MIN_DRAWS // q)
+    full, half = np.empty((n_draws, q)), np.empty((n_draws, q))
     half_n = np.where(in_first_half, n // 2, n - n // 2)
     for r in range(n_draws):
-        z = rng.standard_normal((n, d))
-        log_sums = _log_kernel_sums(s + z, centres, weights)  # (n, 3): first half, second half, all
+        z = rng.standard_normal((q, d))
+        log_sums = _log_kernel_sums(s + z, centres, weights)  # (Q, 3): first half, second half, all
         excess = 0.5 * (np.einsum("ij,ij->i", z, z) - d)
         full[r] = _with_control(np.log(n) - log_sums[:, 2] - d / 2, excess)
         own = np.where(in_first_half, log_sums[:, 0], log_sums[:, 1])
         half[r] = _with_control(np.log(half_n) - own - d / 2, excess)
     local, local_half = full.mean(axis=0), half.mean(axis=0)
     difference = local - local_half
-    return MixtureTerms(local, lower, upper, float(local_half.mean()), float(difference.std() / np.sqrt(n)))
+    return MixtureTerms(local, lower, upper, float(local_half.mean()), float(difference.std() / np.sqrt(q)))
 
 
 def _with_control(local: NDArray[np.float64], excess: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -151,26 +158,35 @@ def _log_kernel_sums(
     return out
 
 
-def _pairwise_bounds(centres: NDArray[np.float64], counts: NDArray[np.intp]) -> tuple[float, float]:
-    """Kolchinsky & Tracey's bounds: -E log E exp(-D), with D = |s_i - s_j|^2 / 8 (lower) and / 2 (upper), in nats."""
+def _pairwise_bounds(
+    centres: NDArray[np.float64], counts: NDArray[np.intp], at: NDArray[np.intp] | None
+) -> tuple[float, float]:
+    """Kolchinsky & Tracey's bounds: -E log E exp(-D), with D = |s_i - s_j|^2 / 8 (lower) and / 2 (upper), in nats.
+
+    Args:
+        centres: shape (m, d).
+        counts: shape (m,), samples at each.
+        at: shape (Q,), the centres that the outer mean is taken at; None for all, by their counts.
+    """
     dtype = _dtype_for(centres)
     c: NDArray[np.floating[Any]] = (centres / 2).astype(dtype)  # halved: exp(-D) is then the kernel and its 4th power
     p = counts / counts.sum()
     w = p.astype(dtype)
     half_norms = 0.5 * np.einsum("ij,ij->i", c, c)
     lower = upper = 0.0
+    rows, shares = (np.arange(len(c)), p) if at is None else (at, np.full(len(at), 1 / len(at)))
     step = max(1, _BLOCK_BYTES // (len(c) * c.itemsize))
-    block: NDArray[np.floating[Any]] = np.empty((min(step, len(c)), len(c)), dtype=dtype)
-    for start in range(0, len(c), step):
-        rows = c[start : start + step]
-        kernel = np.matmul(rows, c.T, out=block[: len(rows)])
+    block: NDArray[np.floating[Any]] = np.empty((min(step, len(rows)), len(c)), dtype=dtype)
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        kernel = np.matmul(c[part], c.T, out=block[: len(part)])
         kernel -= half_norms
-        kernel -= half_norms[start : start + step, None]
+        kernel -= half_norms[part, None]
         np.minimum(kernel, 0, out=kernel)  # rounding may leave a distance below zero
         np.exp(kernel, out=kernel)
-        weight = p[start : start + step]
-        lower -= float(weight @ np.log((kernel @ w).astype(np.float64)))
+        share = shares[start : start + step]
+        lower -= float(share @ np.log((kernel @ w).astype(np.float64)))
         np.square(kernel, out=kernel)
         np.square(kernel, out=kernel)
-        upper -= float(weight @ np.log((kernel @ w).astype(np.float64)))
+        upper -= float(share @ np.log((kernel @ w).astype(np.float64)))
     return lower, upper

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import faiss
 import numpy as np
@@ -17,6 +18,7 @@ from mi_callback.estimation.parallel import in_own_thread, run_in_threads
 
 __all__ = [
     "LARGE",
+    "Buffers",
     "Metric",
     "NeighborTable",
     "balance_rank",
@@ -31,10 +33,12 @@ Metric = Literal["euclidean", "chebyshev"]
 LARGE = 2**23
 """Values, n times d, beyond which float32 ones stay as they are: 60,000 images would take 380 MB more in float64."""
 
-_ROWS, _DISTANCES = 128, 2**25  # rows a task, and their distances to all samples, which each thread holds at once
+_ROWS, _DISTANCES = 128, 2**26  # rows a task, and their distances to all samples, which each thread holds at once
+_ROWS_TO_FILL, _ROOM = 256, 4  # rows a task of filling; candidates there is room for, in table widths
 _TILE = 8_192  # samples a matrix product: they stay in the cache while their norms and products are taken
 _FEW_FEATURES = 4  # up to here differences are as quick as a matrix product, and exact
 _PROBES, _SAMPLES_A_PROBE = 256, 64  # distances looked at to guess a row's radius: so many at least, one in so many
+_MODERATE = 2.0**20  # magnitude whose squares are far from the ends of the range of floats
 _MOST_FOR_MEDIAN = 2**16  # samples that a coordinate's middle is told from: it only keeps the values small
 
 
@@ -60,7 +64,7 @@ def width_for_classes(sizes: NDArray[np.integer], k: int) -> int:
 
 
 def rows_per_task(n_samples: int) -> int:
-    """Rows that a task takes: 128 up to 262,144 samples, then fewer, so that their distances keep to 128 MB."""
+    """Rows that a task takes: 128 up to 524,288 samples, then fewer, so that their distances keep to 256 MB."""
     return max(8, min(_ROWS, _DISTANCES // n_samples))
 
 
@@ -71,6 +75,22 @@ def typical(distances: NDArray[np.float64]) -> float:
         return median
     positive = distances[distances > 0]
     return float(positive.mean()) if positive.size else 1.0
+
+
+Samples: TypeAlias = NDArray[np.integer] | slice
+
+
+class Buffers(threading.local):
+    """Memory for distances to all samples, an array a thread: 256 MB that are mapped anew take as long as a product."""
+
+    def __init__(self) -> None:
+        self._array = np.empty(0, np.float32)
+
+    def empty(self, n_rows: int, n: int) -> NDArray[np.float32]:
+        """An array of shape (n_rows, n) with anything in it; what the thread had before is overwritten."""
+        if self._array.size < n_rows * n:
+            self._array = np.empty(n_rows * n, np.float32)
+        return self._array[: n_rows * n].reshape(n_rows, n)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,10 +154,14 @@ class NeighborTable:
             values = np.asarray(values, dtype=np.float64)
         # Medians keep the bulk of heavy-tailed features near zero, where floats are dense.
         middle = np.median(values[:: max(1, n // _MOST_FOR_MEDIAN)], axis=0)
-        centred = np.ascontiguousarray(values - middle)
-        # A power of two near the typical magnitude loses no digit, and keeps squares within the range of floats.
-        scale = float(2.0 ** -np.round(np.log2(typical(np.abs(centred[:: max(1, n // 1024)])))))
-        centred *= centred.dtype.type(scale)
+        magnitude = typical(np.abs(values[:: max(1, n // 1024)] - middle).astype(np.float64))
+        if values.dtype == np.float32 and np.abs(middle).max() < magnitude < _MODERATE:  # scores: no copy of so many
+            centred, scale = np.ascontiguousarray(values), 1.0
+        else:
+            centred = np.ascontiguousarray(values - middle)
+            # A power of two near the typical magnitude loses no digit, and keeps squares within the range of floats.
+            scale = float(2.0 ** -np.round(np.log2(magnitude)))
+            centred *= centred.dtype.type(scale)
         with np.errstate(over="ignore"):  # an outlier beyond all floats is infinitely far
             single = centred.astype(np.float32, copy=False)
         table = cls(
@@ -156,7 +180,7 @@ class NeighborTable:
         if d == 1:
             table._fill_from_line()
         else:
-            table._fill_from_blocks()
+            table._fill_from_tiles()
         return replace(table, unit=scale if unit_rank is None else table._typical_distance(unit_rank))
 
     @property
@@ -263,10 +287,10 @@ class NeighborTable:
             sorted_epsilon = epsilon[wanted][order]
             found = np.empty(len(order), np.int64)
 
-            table = self.arrays
+            table, buffers = self.arrays, Buffers()
 
             def count(start: int, stop: int) -> None:
-                block = self.distances_to_all(distinct[start:stop])
+                block = self.distances_to_all(distinct[start:stop], buffers)
                 kernels.count_nearer(table, block, single, starts[start : stop + 1], sorted_epsilon, found)
 
             run_in_threads(count, len(distinct), rows_per_task(self.n_samples))
@@ -277,34 +301,80 @@ class NeighborTable:
         column = self.distances[:, min(rank, self.indices.shape[1]) - 1]
         return typical(column[np.isfinite(column)].astype(np.float64))  # filtered rows can be shorter
 
-    def _fill_from_blocks(self) -> None:
+    def _fill_from_tiles(self) -> None:
+        """Write all rows: candidates within a guessed radius tile by tile, then their distances, sorted."""
         n, width = self.n_samples, self.indices.shape[1]
         probes = min(n, max(_PROBES, n // _SAMPLES_A_PROBE))
         probe = np.linspace(0, n - 1, probes).astype(np.int64)
         expected = (width + 1) * probes / n
         rank = math.ceil(expected + 1.5 * math.sqrt(expected))
+        roomy = min(n, _ROOM * width + _TILE)
 
-        table = self.arrays
+        def fill(start: int, stop: int) -> None:
+            rows = np.arange(start, stop)
+            probed, slack = self._distances(rows, probe)
+            probed.sort(axis=1)
+            guess = np.full(len(rows), min(rank, probes - 1))
+            capacity = roomy
+            while len(rows):
+                limits = np.maximum(probed[np.arange(len(rows)), guess], 0)
+                limits[guess == probes - 1] = np.inf
+                # Where the squared distances have lost too much to cancellation, or overflowed: by differences.
+                lost = ~(slack[:-1] <= np.float32(0.01) * limits)
+                sizes = self._write_rows(rows, limits, slack, lost, capacity)
+                few, many = (sizes <= width) & (sizes < n), sizes > capacity
+                guess[few] = np.minimum(probes - 1, guess[few] + np.maximum(2, guess[few] // 2))
+                again = few | many
+                if many.any():
+                    capacity = n
+                rows, probed, guess, slack = (
+                    rows[again],
+                    probed[again],
+                    guess[again],
+                    np.append(slack[:-1][again], slack[-1]),
+                )
 
-        def select(start: int, stop: int) -> None:
-            block = self.distances_to_all(np.arange(start, stop))
-            probed = np.sort(block.distances[:, probe], axis=1)
-            limits = np.maximum(probed[:, rank], 0) if rank < probes - 1 else np.full(stop - start, np.inf, np.float32)
-            # Where the squared distances have lost too much to cancellation, or overflowed, they are computed afresh.
-            lost = np.flatnonzero(~(block.slack[:-1] <= np.float32(0.01) * limits))
-            if len(lost):
-                block.distances[lost] = self._exact_distances(self.samples[block.rows[lost]], slice(None))
-                block.slack[lost] = 0
-                probed[lost] = np.sort(block.distances[np.ix_(lost, probe)], axis=1)
-            kernels.select_neighbors(block, probed, rank, table)
-            farthest = block.distances.max(axis=1)
-            farthest += block.slack[:-1] + block.slack[-1] * farthest
-            self.farthest[start:stop] = np.sqrt(farthest) if self.metric == "euclidean" else farthest
-
-        run_in_threads(select, self.n_rows, rows_per_task(n))
+        run_in_threads(fill, self.n_rows, _ROWS_TO_FILL)
         if not self.is_complete and (self.copies > 1).any():  # samples without a row may coincide, too
             groups = group_rows(self.values)
             self.leaders[:] = groups.first[groups.inverse]
+
+    def _write_rows(
+        self,
+        rows: NDArray[np.int64],
+        limits: NDArray[np.float32],
+        slack: NDArray[np.float32],
+        lost: NDArray[np.bool_],
+        capacity: int,
+    ) -> NDArray[np.int64]:
+        """Write rows from the candidates within limits.
+
+        Args:
+            rows: shape (B,).
+            limits: shape (B,), distances (Euclidean: squared).
+            slack: shape (B + 1,), bounds on errors as in a block.
+            lost: shape (B,), rows whose distances are to be taken by differences.
+            capacity: candidates that there is room for.
+
+        Returns:
+            Shape (B,), candidates of each row; a row of more than ``capacity`` is not as it should be.
+        """
+        n = self.n_samples
+        absolute = np.where(lost, np.float32(0), slack[:-1])
+        margins = limits + absolute + slack[-1] * limits
+        candidates, sizes = np.empty((len(rows), capacity), np.uint64), np.zeros(len(rows), np.int64)
+        farthest = np.zeros(len(rows), np.float32)
+        for start in range(0, n, _TILE):
+            tile = slice(start, min(start + _TILE, n))
+            distances, _ = self._distances(rows, tile)
+            if lost.any():
+                distances[lost] = self._exact_distances(self.samples[rows[lost]], tile)
+            kernels.gather_candidates(distances, start, margins, candidates, sizes)
+            np.maximum(farthest, distances.max(axis=1), out=farthest)
+        farthest += absolute + slack[-1] * farthest
+        self.farthest[rows] = np.sqrt(farthest) if self.metric == "euclidean" else farthest
+        kernels.select_neighbors(self.arrays, rows, limits, candidates, np.minimum(sizes, capacity))
+        return sizes
 
     def _fill_from_line(self) -> None:
         order, table = np.argsort(self.values[:, 0], kind="stable"), self.arrays
@@ -320,7 +390,7 @@ class NeighborTable:
         self.copies[:] = sizes[group][self.samples]
         self.leaders[:] = leader[group]
 
-    def _exact_distances(self, samples: NDArray[np.integer], others: slice) -> NDArray[np.float32]:
+    def _exact_distances(self, samples: NDArray[np.integer], others: Samples) -> NDArray[np.float32]:
         """Distances (Euclidean: squared) of some samples to others, by differences, so that nothing cancels."""
         with np.errstate(over="ignore"):
             between = cdist(self.values[samples], self.values[others], self.metric)
@@ -329,43 +399,62 @@ class NeighborTable:
                 distances *= distances  # once rounded, as the kernels' own: radii at a tie do not depend on the way
             return distances
 
-    def distances_to_all(self, rows: NDArray[np.integer]) -> kernels.Block:
-        """Approximate distances (Euclidean: squared) of some rows to all samples, and bounds on their error.
+    def _distances(
+        self, rows: NDArray[np.integer], others: Samples, out: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Approximate distances (Euclidean: squared) of some rows to some samples, and bounds on their error.
 
         Called in worker threads, each with a matrix product of its own: that spares them waiting for one another.
 
         Args:
             rows: shape (B,), rows of the table.
+            others: s samples.
+            out: shape (B, s), where to write; each row may stand farther behind the one before than it is long.
+
+        Returns:
+            Shape (B, s); and shape (B + 1,) absolute bounds on the errors of each row, and last the bound relative to
+            the distance.
         """
-        n, d = self.values.shape
+        d = self.values.shape[1]
         samples = self.samples[rows]
-        at = rows.astype(np.int64, copy=False)  # one type of indices: one specialisation of each kernel
-        block = np.empty((len(rows), n), np.float32)
-        tiles = [slice(start, min(start + _TILE, n)) for start in range(0, n, _TILE)]
         if self.metric == "chebyshev" or d <= _FEW_FEATURES:
-            for tile in tiles:
-                block[:, tile] = self._exact_distances(samples, tile)
-            return kernels.Block(at, block, np.append(np.zeros(len(rows)), 1e-6).astype(np.float32))
-        single = self.single
-        chosen = single[samples]
+            exact = self._exact_distances(samples, others)
+            if out is not None:
+                out[:] = exact
+            return exact, np.append(np.zeros(len(rows)), 1e-6).astype(np.float32)
+        chosen, single = self.single[samples], self.single[others]
+        distances = np.empty((len(rows), len(single)), np.float32) if out is None else out
 
         def multiply() -> None:
             faiss.omp_set_num_threads(1)
-            for tile in tiles:  # written in place: each row of a product stands n values behind the one before
-                faiss.pairwise_L2sqr(
-                    d,
-                    len(rows),
-                    faiss.swig_ptr(chosen),
-                    tile.stop - tile.start,
-                    faiss.swig_ptr(single[tile]),
-                    faiss.swig_ptr(block[0, tile]),
-                    d,
-                    d,
-                    n,
-                )
+            faiss.pairwise_L2sqr(
+                d,
+                len(rows),
+                faiss.swig_ptr(chosen),
+                len(single),
+                faiss.swig_ptr(single),
+                faiss.swig_ptr(distances[0]),
+                d,
+                d,
+                distances.strides[0] // distances.itemsize,
+            )
 
         in_own_thread(multiply)
         # Rounding of |a|^2 + |b|^2 - 2ab, relative to |a|^2 + |a - b|^2; largest where all features agree.
         unit = 1e-5 * max(1.0, math.sqrt(d) / 16)
-        slack = np.append(unit * np.einsum("ij,ij->i", chosen, chosen), unit).astype(np.float32)
+        return distances, np.append(unit * np.einsum("ij,ij->i", chosen, chosen), unit).astype(np.float32)
+
+    def distances_to_all(self, rows: NDArray[np.integer], buffers: Buffers) -> kernels.Block:
+        """Approximate distances (Euclidean: squared) of some rows to all samples, and bounds on their error.
+
+        Args:
+            rows: shape (B,), rows of the table.
+            buffers: where they are written: good until the same thread asks for others.
+        """
+        n = self.n_samples
+        block = buffers.empty(len(rows), n)
+        for start in range(0, n, _TILE):
+            tile = slice(start, min(start + _TILE, n))
+            _, slack = self._distances(rows, tile, block[:, tile])
+        at = rows.astype(np.int64, copy=False)  # one type of indices: one specialisation of each kernel
         return kernels.Block(at, block, slack)

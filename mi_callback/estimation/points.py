@@ -20,8 +20,8 @@ NPoints = int | Literal["auto"] | None
 FEWEST, MOST = 2_000, 10_000
 """Points that "auto" takes at the least and at the most; up to MOST samples are all points."""
 
-PILOT = 500
-"""Points whose local values tell how many are needed: their spread is then known to some 5 %."""
+PILOT = 1_000
+"""Points whose local values tell how many are needed, and whether a fitted space reads more (.07 nats are seen)."""
 
 _STEPS = (2_000, 3_000, 4_500, 6_700, 10_000)  # few sizes, so that the estimates of a layer share their tables
 _SAMPLING_ERROR = 0.02  # nats

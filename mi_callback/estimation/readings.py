@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import digamma
 
 from mi_callback.estimation import kernels
-from mi_callback.estimation.neighbors import NeighborTable, rows_per_task
+from mi_callback.estimation.neighbors import Buffers, NeighborTable, rows_per_task
 from mi_callback.estimation.parallel import run_in_threads
 from mi_callback.estimation.permutation import BLOCK, Permutations
 from mi_callback.estimation.targets import LabelTarget, ScalarTarget, Target
@@ -119,6 +119,7 @@ def _reader(
     """The function that reads some rows against a kind of target, under permutations start to stop, and their pairs."""
     side = table.arrays
     rows_a_task = rows_per_task(table.n_samples)
+    buffers = Buffers()
 
     def of_task(out: kernels.Output, first: int) -> kernels.Output:
         """What a kernel writes: the sums of a task are its own, so that they do not depend on the threads."""
@@ -131,7 +132,7 @@ def _reader(
             kernels.scan_labels(side, classes, psi, k, first, last, of_task(out, first))
             rows = first + np.flatnonzero((out.completed[first:last] >= 0).any(axis=1))
             if len(rows):  # seldom: rare classes, and samples among those of another class
-                block = table.distances_to_all(rows)
+                block = table.distances_to_all(rows, buffers)
                 kernels.complete_labels(side, classes, psi, k, block, of_task(out, first))
 
         return read_labels, classes
@@ -139,14 +140,14 @@ def _reader(
         line = _line(table, target, permutations, start, stop)
 
         def read_scalar(out: kernels.Output, first: int, last: int) -> None:
-            for block in _passes(table, out, first, last):
+            for block in _passes(table, out, first, last, buffers):
                 kernels.scan_scalar(side, line, psi, k, block, of_task(out, first))
 
         return read_scalar, line
     other, partners = target.arrays, _partners(table, target, permutations, start, stop)
 
     def read_table_target(out: kernels.Output, first: int, last: int) -> None:
-        for block in _passes(table, out, first, last):
+        for block in _passes(table, out, first, last, buffers):
             kernels.scan_table(side, other, partners, psi, k, block, of_task(out, first))
 
     return read_table_target, partners
@@ -212,7 +213,9 @@ def _partners(
     return kernels.Partners(rows, samples, np.float32(_ratio(table, target)))
 
 
-def _passes(table: NeighborTable, out: kernels.Output, start: int, stop: int) -> Iterator[kernels.Block]:
+def _passes(
+    table: NeighborTable, out: kernels.Output, start: int, stop: int, buffers: Buffers
+) -> Iterator[kernels.Block]:
     """Rows to read, with their distances to all samples; under many permutations most rows need those.
 
     Under one permutation few do: all are tried without distances first, and then those that had to be left.
@@ -222,7 +225,7 @@ def _passes(table: NeighborTable, out: kernels.Output, start: int, stop: int) ->
         yield kernels.Block(rows, np.empty((0, 0), np.float32), np.empty(0, np.float32))
         rows = rows[out.completed[start:stop, 0] == np.inf]
     if len(rows):
-        yield table.distances_to_all(rows)
+        yield table.distances_to_all(rows, buffers)
 
 
 def _ratio(table: NeighborTable, target: ScalarTarget | NeighborTable) -> float:

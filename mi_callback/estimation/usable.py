@@ -19,15 +19,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mi_callback.estimation.decoders import logistic_probabilities, ridge_folds
+from mi_callback.estimation.parallel import one_blas_thread
+from mi_callback.estimation.permutation import stream
 
 __all__ = ["UsableInformation", "usable_information"]
 
+_Real = TypeVar("_Real", np.float32, np.float64)
+
+_USABLE = 0x5AB  # purpose of a stream
+_MOST_SAMPLES = 20_000  # samples read: a standard error of sd / 141, under .01 nats
 _MARGINAL_SAMPLES = 2_048  # predictions that a marginal q(y) is averaged over: a bound of log 2048 = 11 bits
 _CLIP = 6.0  # standardised activations are cut off here, lest one outlier dominate a linear reader
 _MAX_TARGETS = 16  # a target of more dimensions is read through its leading principal components
@@ -39,28 +45,33 @@ class UsableInformation:
     """What a held-out linear decoder gets out of T about Y.
 
     Attributes:
-        local: values per sample in nats, shape (n,). Their mean is the estimate, signed: a decoder that has learnt
+        local: values per sample read in nats, shape (m,). Their mean is the estimate, signed: a decoder that has learnt
             nothing comes out around zero on either side.
+        rows: the samples read, shape (m,), rising: all of up to 20,000, a random part of more.
         stderr: standard error of the mean in nats.
         constant_decoder: whether the decoder that looks at nothing was chosen for most of the folds.
     """
 
     local: NDArray[np.float64]
+    rows: NDArray[np.intp]
     stderr: float
     constant_decoder: bool
 
 
+@one_blas_thread()
 def usable_information(
     activations: ArrayLike, target: ArrayLike, *, discrete: bool, n_folds: int = 5, seed: int = 0
 ) -> UsableInformation:
     """Information that a held-out linear decoder gets out of T about Y, in nats.
+
+    More than 20,000 samples are represented by so many, drawn at random.
 
     Args:
         activations: shape (n,) or (n, d), the layer T.
         target: shape (n,) or (n, e) if continuous; (n,) or (n, 1) labels if ``discrete``.
         discrete: whether Y is a class.
         n_folds: number of parts the samples are cut into; each is read by a decoder fitted on the others.
-        seed: seeds the cut into folds.
+        seed: seeds the cut into folds, and which samples of many are read.
 
     Raises:
         ValueError: if there are fewer than two samples a fold, or lengths differ.
@@ -74,23 +85,28 @@ def usable_information(
             f"activations: expected at least {2 * n_folds} samples for {n_folds} folds, got {len(t)}. "
             "Gather more samples."
         )
+    rng = stream(seed, _USABLE)
+    rows = np.arange(len(t))
+    if len(t) > _MOST_SAMPLES:
+        rows = np.sort(rng.permutation(len(t))[:_MOST_SAMPLES])
+        t, y = t[rows], y[rows]
     if (t == t[:1]).all() or (y == y[:1]).all():
         # A constant holds nothing, and there is nothing to know of one.
-        return UsableInformation(local=np.zeros(len(t)), stderr=0.0, constant_decoder=True)
-    rng = np.random.default_rng((seed, 0x5AB))
+        return UsableInformation(local=np.zeros(len(t)), rows=rows, stderr=0.0, constant_decoder=True)
     if discrete:
         labels = np.unique(y[:, 0], return_inverse=True)[1].reshape(-1)
-        local, is_constant, influence = _from_classes(_features(t), labels, n_folds, rng)
+        local, is_constant, influence = _from_classes(_features(t, np.float32), labels, n_folds, rng)
     else:
-        local, is_constant, influence = _from_values(_features(t), y.astype(np.float64), n_folds, rng)
+        local, is_constant, influence = _from_values(_features(t, np.float64), y.astype(np.float64), n_folds, rng)
     return UsableInformation(
         local=local,
+        rows=rows,
         stderr=math.hypot(local.std(), influence.std()) / math.sqrt(len(local)),
         constant_decoder=bool(is_constant.mean() > 0.5),
     )
 
 
-def _features(t: NDArray[Any]) -> NDArray[np.float64]:
+def _features(t: NDArray[Any], dtype: type[_Real]) -> NDArray[_Real]:
     """Units brought to zero mean and unit spread, cut off at six.
 
     Fitted to all samples, but without any look at Y: as much a part of the layer as of its reader.
@@ -99,7 +115,7 @@ def _features(t: NDArray[Any]) -> NDArray[np.float64]:
     mean, spread = t.mean(axis=0, dtype=np.float64), t.std(axis=0, dtype=np.float64)
     varies = spread > 1e-7 * np.abs(t).max(axis=0)
     f = np.clip((t[:, varies] - mean[varies].astype(t.dtype)) / spread[varies].astype(t.dtype), -_CLIP, _CLIP)
-    return np.asarray(f, dtype=np.float64)
+    return np.asarray(f, dtype=dtype)
 
 
 def _folds(n: int, n_folds: int, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -117,7 +133,7 @@ def _stratified(labels: NDArray[np.intp], n_folds: int, rng: np.random.Generator
 
 
 def _from_classes(
-    f: NDArray[np.float64], labels: NDArray[np.intp], n_folds: int, rng: np.random.Generator
+    f: NDArray[np.float32], labels: NDArray[np.intp], n_folds: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
     """H(Y) minus the held-out cross entropy, sample by sample, in nats.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -15,13 +15,29 @@ __all__ = ["check_arguments", "noise_levels"]
 
 
 def check_arguments(
-    *, quantities: Any, every_n_epochs: Any, max_samples: Any, k: Any, batch_fn: Any, on_error: Any, name: Any
+    *,
+    layers: Any,
+    quantities: Any,
+    every_n_epochs: Any,
+    max_samples: Any,
+    k: Any,
+    batch_fn: Any,
+    discrete_target: Any,
+    on_error: Any,
+    n_points: Any,
+    budget: Any,
+    name: Any,
 ) -> None:
     """Refuse what cannot work; the estimator checks its own arguments.
 
     Raises:
         MisconfigurationException: an argument out of its range.
     """
+    if not _are_layers(layers):
+        expected = (
+            "a name of a module or a glob, a list of them, a dict of them to labels, or None; all of them non-empty"
+        )
+        raise _refusal("layers", layers, f"{expected} strings")
     if isinstance(quantities, str) or not isinstance(quantities, Sequence) or not quantities:
         raise _refusal("quantities", quantities, f"a tuple of one or more of {ASKED}")
     if not set(quantities) <= set(ASKED):
@@ -32,8 +48,22 @@ def check_arguments(
         raise _refusal("max_samples", max_samples, f"None or an int of at least k + 2 = {k + 2}")
     if batch_fn is not None and not callable(batch_fn):
         raise _refusal("batch_fn", batch_fn, "a function of a batch, or None")
+    if not (discrete_target is None or isinstance(discrete_target, bool)):
+        raise _refusal("discrete_target", discrete_target, "True, False, or None to decide by type and values")
     if on_error not in ("warn", "raise"):
         raise _refusal("on_error", on_error, "'warn' or 'raise'")
+    if not (n_points is None or n_points == "auto") and (not _is_int(n_points) or n_points < k + 2):
+        raise _refusal(
+            "n_points",
+            n_points,
+            f"'auto', an int of at least k + 2 = {k + 2} evaluation points, or None for all samples",
+        )
+    if budget is not None and not (_is_number(budget) and 0 < budget <= 1):
+        raise _refusal(
+            "budget",
+            budget,
+            "None, or a share of the time above 0 and up to 1, such as 0.1 for one second of measuring in ten",
+        )
     if name is not None and not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_.-]+", name)):
         raise _refusal("name", name, "None, or letters, digits, '_', '-' and '.', as loggers take in tags")
 
@@ -45,7 +75,7 @@ def noise_levels(noise_std: Any) -> tuple[float, ...]:
         MisconfigurationException: they are not positive numbers, each different.
     """
     levels = () if noise_std is None else tuple(noise_std) if isinstance(noise_std, list | tuple) else (noise_std,)
-    known = all(isinstance(s, int | float) and not isinstance(s, bool) and 0 < s < math.inf for s in levels)
+    known = all(_is_number(s) and 0 < s < math.inf for s in levels)
     if not known or len(set(levels)) < len(levels) or (noise_std is not None and not levels):
         raise _refusal(
             "noise_std",
@@ -55,8 +85,22 @@ def noise_levels(noise_std: Any) -> tuple[float, ...]:
     return tuple(float(s) for s in levels)
 
 
+def _are_layers(value: Any) -> bool:
+    if value is None:
+        return True
+    if isinstance(value, str):
+        return bool(value)
+    if isinstance(value, Mapping):
+        return all(isinstance(part, str) and part for part in (*value, *value.values()))
+    return isinstance(value, list | tuple) and all(isinstance(part, str) and part for part in value)
+
+
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _refusal(name: str, value: Any, expected: str) -> MisconfigurationException:

@@ -68,7 +68,8 @@ class Cost:
         parts = ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items())
         rank_zero_warn(
             f"Measuring mutual information takes {share:.0%} of the time ({parts}; {training:.1f} s of training since "
-            f"the last measurement). To spend less, set max_samples below the {n_samples} samples measured, measure "
-            f"less often with every_n_epochs, or name fewer than these {n_layers} layers.",
+            f"the last measurement). To spend less, set max_samples below the {n_samples} samples measured, take "
+            f"fewer evaluation points with budget or n_points, measure less often with every_n_epochs, or name fewer "
+            f"than these {n_layers} layers.",
             category=RuntimeWarning,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -19,7 +19,7 @@ from mi_callback.collection import (
     sweep,
 )
 from mi_callback.estimation.ceilings import Ceilings
-from mi_callback.estimation.layer_estimator import Measured
+from mi_callback.estimation.layer_estimator import BY_NEIGHBORS, Measured
 from mi_callback.monitoring.cost import Cost
 from mi_callback.monitoring.faults import Faults
 from mi_callback.monitoring.measuring import Measurer, has_metric, noisy_layers
@@ -44,6 +44,12 @@ class Measurement:
     results: tuple[Measured, ...]
     ceilings: dict[str, tuple[float, float]]
     n_samples: int
+
+    @property
+    def n_points(self) -> tuple[int, ...]:
+        """Evaluation points of each estimate by neighbours, which are what grows with them."""
+        estimates = (result.estimate for result in self.results)
+        return tuple(e.n_points for e in estimates if e.n_points is not None and e.estimator in BY_NEIGHBORS)
 
 
 class EpochMeasurer:
@@ -115,8 +121,13 @@ class EpochMeasurer:
         self.processes.close()
         self.processes = Processes()
 
-    def measure(self, trainer: Trainer, pl_module: LightningModule) -> Measurement:
+    def measure(self, trainer: Trainer, pl_module: LightningModule, *, most_points: int | None = None) -> Measurement:
         """Sweep and estimate; every process must call.
+
+        Args:
+            trainer: the trainer, fitting.
+            pl_module: the model.
+            most_points: the most evaluation points to take, the same on every process; None for no limit.
 
         Raises:
             Exception: the first failure, on every process, if the faults are not to be passed over.
@@ -124,6 +135,7 @@ class EpochMeasurer:
         found: list[Measured] = []
         ceilings: dict[str, tuple[float, float]] = {}
         n_samples = 0
+        self._measurer.limit_points(most_points)
         try:
             with self._cost.part("sweep"):
                 collected = self._collect(trainer, pl_module)
@@ -193,7 +205,7 @@ class EpochMeasurer:
         if (failed := self.processes.agree(error)) is not None:
             raise failed
         self._tell_kinds()
-        return collected
+        return replace(collected, inputs=None, targets=None)  # the measurer has what is new in them
 
     def _sweep(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +17,7 @@ from mi_callback.estimation.ceilings import Ceilings
 from mi_callback.estimation.entropy import is_enumerable
 from mi_callback.estimation.flagging import with_flags
 from mi_callback.estimation.kinds import Kind
-from mi_callback.estimation.layer_estimator import LayerEstimator, Measured
+from mi_callback.estimation.layer_estimator import BY_NEIGHBORS, LayerEstimator, Measured
 from mi_callback.quantities import LIMITS, QUANTITIES, measured_for, quantity
 
 __all__ = ["Measurer", "audited", "has_metric", "noisy_layers"]
@@ -47,6 +48,13 @@ class Measurer:
         self._y: _Kept | None = None
         self._refuted = False  # whether a layer's usable information lay above I(X;Y)
         self._kinds: dict[str, Kind] = {}
+
+    def limit_points(self, most: int | None) -> None:
+        """Take so many evaluation points at the most from now on; None for as many as the estimator asks for."""
+        if most != self.estimator.most_points:
+            self.estimator = copy.copy(self.estimator)
+            self.estimator.most_points = most
+            self._layers.estimate_by(self.estimator)
 
     @property
     def needs_targets(self) -> bool:
@@ -148,9 +156,7 @@ class Measurer:
                 if t is not None and failure is None:
                     try:
                         for found in self._layers.measure(asked, t, is_stochastic=layer in stochastic):
-                            yield replace(
-                                found, estimate=_after_reduction(found.estimate, collected.reductions.get(layer))
-                            )
+                            yield replace(found, estimate=_after_reductions(found, collected))
                         continue
                     except Exception as raised:  # one layer's trouble is not another's; the caller decides what to do
                         failure = raised
@@ -185,11 +191,15 @@ class Measurer:
         return audited(results, layers, ceilings), {} if ceilings is None else ceilings.named()
 
 
-def _after_reduction(estimate: MutualInformation, reduction: str | None) -> MutualInformation:
-    """Name what was done to the layer before its space; a reduction can only lower the information."""
-    if reduction is None:
-        return estimate
-    return replace(estimate, space=f"{reduction}, {estimate.space}", reduction=reduction)
+def _after_reductions(found: Measured, collected: Collected) -> MutualInformation:
+    """Name what was done to the layer, and to X where it is the other side, which can only lower the information."""
+    done = [collected.reductions.get(found.layer)]
+    if quantity(found.quantity).partner == "inputs" and found.estimate.estimator in BY_NEIGHBORS:
+        done.append(collected.inputs_reduction and f"X by {collected.inputs_reduction}")
+    reduction = ", ".join(filter(None, done))
+    if not reduction:
+        return found.estimate
+    return replace(found.estimate, space=f"{reduction}, {found.estimate.space}", reduction=reduction)
 
 
 def audited(results: Sequence[Measured], layers: Sequence[str], ceilings: Ceilings | None = None) -> list[Measured]:

@@ -14,6 +14,8 @@ __all__ = ["Arguments", "state_to_resume"]
 Arguments = Mapping[str, str]
 """Arguments of a monitor by name, as ``repr`` shows them: plain values whatever the arguments are."""
 
+_PRECISION = {"n_points"}  # arguments that change error bars and nothing else
+
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
@@ -69,13 +71,17 @@ def state_to_resume(
             "the curves; History.load reads those in the checkpoint.",
         )
         return None
-    changed = nearest.differences(own, defaults, [n for n in own if n not in identity and n in nearest.arguments])
-    if changed:
-        rank_zero_warn(
-            f"Mutual information was measured with {_told(changed, nearest.arguments, defaults)} before the "
-            f"checkpoint, and is now measured with {_told(changed, own, defaults)}. Values before and after are not "
-            "comparable.",
-        )
+    others = [n for n in own if n not in identity and n in nearest.arguments]
+    for names, means in (
+        ([n for n in others if n not in _PRECISION], "Values before and after are not comparable."),
+        ([n for n in others if n in _PRECISION], "Error bars before and after differ; the values are comparable."),
+    ):
+        changed = nearest.differences(own, defaults, names)
+        if changed:
+            rank_zero_warn(
+                f"Mutual information was measured with {_told(changed, nearest.arguments, defaults)} before the "
+                f"checkpoint, and is now measured with {_told(changed, own, defaults)}. {means}",
+            )
     return nearest.state
 
 

@@ -17,9 +17,9 @@ __all__ = ["FORMAT", "is_history_state", "load", "save"]
 FORMAT = "mi_callback.history/2"  # marks the state, so that it is found in a checkpoint whatever key it stands under
 _FORMATS = ("mi_callback.history/1", FORMAT)  # those that can be read
 
-_INTEGERS = {"run", "epoch", "step", "n_samples"}
+_INTEGERS = {"run", "epoch", "step", "n_samples", "n_points"}
 _WORDS = {"layer", "quantity", "unit", "estimator", "space"}
-_OPTIONAL = {"p_value", "noise_std", "reduction"}  # None where there is none; other numbers are NaN
+_OPTIONAL = {"p_value", "noise_std", "reduction", "n_points"}  # None where there is none; other numbers are NaN
 
 
 def is_history_state(state: object) -> bool:
@@ -102,7 +102,7 @@ def _parse(key: str, text: str) -> object:
     if key in _WORDS:
         return text
     if key in _INTEGERS:
-        return int(text)
+        return int(text) if text or key not in _OPTIONAL else None
     if key == "flags":
         return text.split()
     if key == "reduction":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from mi_callback.reporting.series import Estimates
 from mi_callback.reporting.table import cells, explained
@@ -82,10 +83,9 @@ def write_report(history: Estimates, path: str | Path, *, title: str = "Mutual i
     history = history.of_run()
     figure = interactive_figure(history)
     rows = history.to_rows()
-    samples = max(row["n_samples"] for row in rows)
     page = _PAGE.substitute(
         title=html.escape(title),
-        lead=f"{len(history.layers)} layers, {len(history.epochs)} epochs, {samples} samples, values in {history.unit}",
+        lead=f"{len(history.layers)} layers, {len(history.epochs)} epochs, {_samples(rows)}, values in {history.unit}",
         figure=figure.to_html(
             full_html=False,
             include_plotlyjs=True,
@@ -100,6 +100,16 @@ def write_report(history: Estimates, path: str | Path, *, title: str = "Mutual i
     path = Path(path)
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _samples(rows: list[dict[str, Any]]) -> str:
+    """How many samples there were, and at how many of them estimates were taken, where it was not at all."""
+    text = f"{max(row['n_samples'] for row in rows)} samples"
+    points = [row["n_points"] for row in rows if row["n_points"] is not None and row["n_points"] < row["n_samples"]]
+    if not points:
+        return text
+    fewest, most = min(points), max(points)
+    return f"{text}, estimates at {fewest if fewest == most else f'{fewest} to {most}'} of them"
 
 
 def _table(history: Estimates) -> str:

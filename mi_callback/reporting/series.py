@@ -55,6 +55,7 @@ class Row:
     noise_std: float | None = None
     reduction: str | None = None
     n_samples: int
+    n_points: int | None = None
     flags: tuple[str, ...]
 
     @classmethod
@@ -79,6 +80,7 @@ class Row:
             noise_std=None if estimate.noise_std is None else float(estimate.noise_std),
             reduction=estimate.reduction,
             n_samples=int(estimate.n_samples),
+            n_points=None if estimate.n_points is None else int(estimate.n_points),
             flags=tuple(flag.label for flag in estimate.flags),
         )
 

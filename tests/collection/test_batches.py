@@ -13,6 +13,7 @@ from mi_callback.collection import CollectionError
 from mi_callback.collection.batches import Split, call_model, first_tensor, rows_of, split_batch
 
 X, Y = torch.zeros(4, 3), torch.ones(4)
+M, LABELS = torch.full((4, 3), 2.0), torch.full((4,), 3.0)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,8 @@ X, Y = torch.zeros(4, 3), torch.ones(4)
         {"inputs": X, "labels": Y},
         {"image": X, "target": Y, "id": [1, 2, 3, 4]},
         {"pixel_values": X, "label": Y},
+        {"inputs_embeds": X, "labels": Y},
+        {"input_values": X, "labels": Y},
     ],
 )
 def test_pairs_and_dicts(batch):
@@ -58,6 +61,32 @@ def test_batch_fn_decides():
         split_batch((X, Y), lambda batch: batch[0])
 
 
+def test_labels_in_a_whole_batch_are_no_part_of_x():
+    """Evidence: X by identity. With the labels in it, I(X;Y) would be H(Y) and I(X;T) tell of them."""
+    batch = {"x": X, "mask": M, "y": Y}
+    for given, whole in (
+        (batch, lambda batch: (batch, batch["y"])),
+        (batch, lambda batch: ({"batch": batch}, batch["y"])),
+    ):
+        split = split_batch(given, whole)
+        assert (split.inputs if "x" in split.inputs else split.inputs["batch"]) is batch, "the model gets all of it"
+        measured = split.measured.get("batch", split.measured)
+        assert measured.keys() == {"x", "mask"}
+    autoencoder = split_batch(batch, lambda batch: ({"x": batch["x"], "mask": batch["mask"]}, batch["x"]))
+    assert autoencoder.measured.keys() == {"x", "mask"}
+
+
+def test_a_batch_fn_that_fails_is_named():
+    """On old code the bare error was warned of, and training went on without any measurement."""
+    with pytest.raises(CollectionError, match=r"^batch_fn: KeyError: 'z'. It was called with \{'x': Tensor"):
+        split_batch({"x": X}, lambda batch: (batch["z"], None))
+
+
+def test_a_dict_of_several_keys_is_told_how_to_keep_its_mask():
+    with pytest.raises(CollectionError, match="such as a mask, the inputs are a dict of them"):
+        split_batch({"a": X, "mask": M, "b": Y}, None)
+
+
 def test_lengths_must_agree():
     with pytest.raises(CollectionError, match="targets as long as the inputs, got 3 and 4"):
         split_batch((X, Y[:3]), None)
@@ -83,9 +112,6 @@ def test_inputs_are_passed_as_forward_takes_them():
     assert called(Two(), {"b": Y, "a": X}) == ("two", X, Y)
     assert called(One(), (X, Y)) == ("one", (X, Y))
     assert called(One(), {"a": X}) == ("one", {"a": X})
-
-
-M, LABELS = torch.full((4, 3), 2.0), torch.full((4,), 3.0)
 
 
 class Masked(nn.Module):

@@ -184,6 +184,24 @@ def test_a_forward_that_takes_something_else_is_explained(tmp_path):
         collect(tmp_path, Plain(), data, options={"batch_fn": lambda batch: ({"z": batch[0]}, batch[1])})
 
 
+class TakesAll(Plain):
+    def forward(self, batch):
+        return super().forward(batch["x"])
+
+    def training_step(self, batch, batch_idx):
+        return self(batch).sum()
+
+
+def test_a_forward_that_takes_the_whole_batch(tmp_path):
+    """On old code the advice named only tuples and keys."""
+    x, y = torch.randn(9, 2), torch.zeros(9, 1)
+    data = DataLoader([{"x": a, "y": b} for a, b in zip(x, y, strict=True)], batch_size=4)
+    with pytest.raises(CollectionError, match=r"One that takes the whole batch: \(batch, batch\['y'\]\)"):
+        collect(tmp_path, TakesAll(), data)
+    seen = collect(tmp_path, TakesAll(), data, options={"batch_fn": lambda batch: (batch, batch["y"])})
+    assert np.array_equal(seen.inputs, x.numpy())
+
+
 class Formless(lightning.LightningModule):
     """Everything in the training step."""
 

@@ -54,6 +54,13 @@ def test_options_say_what_they_expect(option, value):
         mutual_information(X, Y, **{option: value})
 
 
+@pytest.mark.parametrize("value", ["no", "auto", 2])
+def test_discrete_is_yes_or_no(value):
+    """On old code anything true was taken for True, "no" as well."""
+    with pytest.raises(TypeError, match=f"discrete: expected True, False or None, got {value!r}"):
+        mutual_information(X, Y, discrete=value)
+
+
 @pytest.mark.parametrize("space", ["raw", "standard", "scores", "auto"])
 @pytest.mark.parametrize("side", ["x", "y", "labels"])
 def test_a_constant_side_holds_nothing(space, side):

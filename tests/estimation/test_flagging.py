@@ -112,6 +112,14 @@ def test_below_usable():
     assert flags_from_bound(GOOD, 0.2, 0.05) == ()
 
 
+def test_a_decoder_that_got_nothing_out_refutes_nothing():
+    """On old code an estimate of independent samples, signed as it is, lay below a bound of 0."""
+    low = but(mi=-0.5, stderr=0.05)
+    assert flags_from_bound(low, 0.0, 0.0) == ()
+    assert flags_from_bound(low, 0.1, 0.06) == (), "not told from 0"
+    assert flags_from_bound(low, 0.2, 0.05) == (Flag.BELOW_USABLE,)
+
+
 @pytest.mark.parametrize(
     ("d", "sigma", "flagged"),
     [

@@ -23,6 +23,7 @@ def estimate(
     space: str = "scores",
     noise_std: float | None = None,
     reduction: str | None = None,
+    n_points: int | None = None,
 ) -> MutualInformation:
     return MutualInformation(
         mi=mi,
@@ -41,6 +42,7 @@ def estimate(
         flags=flags,
         noise_std=noise_std,
         reduction=reduction,
+        n_points=n_points,
     )
 
 

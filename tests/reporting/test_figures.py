@@ -278,6 +278,16 @@ def test_usable_information_has_a_panel_of_its_own_in_the_scale_of_the_total(n_l
         assert drawn == [series.mi.tolist() for series in history.series(quantity).values()]
 
 
+def test_a_ceiling_within_the_shared_scale_is_drawn_in_both_panels():
+    """On old code the panel of usable information called it off the axis that it stood on."""
+    history = a_history(2, range(1), quantities=("target", "usable"))  # before training nothing is usable
+    ceiling = max(one.mi.max() for one in history.series("target").values())
+    history.set_ceiling("I(X;Y)", ceiling)
+    for axes in curves(history).axes[:2]:
+        assert axes.get_title(loc="right") == ""
+        assert [line.get_ydata()[0] for line in axes.lines if line.get_label() == "_ceiling"] == [ceiling]
+
+
 def test_many_layers_are_told_by_a_bar_of_names():
     figure = curves(a_history(12))
     bar = figure.axes[-1]

@@ -7,6 +7,7 @@ import torch
 
 from mi_callback.estimation.records import Flag
 from mi_callback.reporting import History
+from mi_callback.reporting.series import ROW_KEYS
 
 from .records import FAILED, a_history, estimate
 
@@ -20,7 +21,7 @@ def history():
         step=400,
         layer='a,"b"\n',
         quantity="target",
-        estimate=estimate(-0.1, p_value=None, flags=(Flag.DUPLICATES, Flag.WITHIN_NULL)),
+        estimate=estimate(-0.1, p_value=None, flags=(Flag.DUPLICATES, Flag.WITHIN_NULL), n_points=200),
     )
     made.append(epoch=50, step=400, layer="output", quantity="input", estimate=FAILED)
     noisy = estimate(2.0, estimator="mixture", space="a, noise 0.1", noise_std=0.1, reduction="a")
@@ -91,13 +92,29 @@ def test_files_from_before_there_were_runs_are_run_0(history, tmp_path):
     assert_same_rows(History.load(tmp_path / "old.csv"), history)
 
 
+def test_files_from_before_there_were_points_do_not_say_how_many(history, tmp_path):
+    """Evidence: the rows themselves, in a state and in a table without that column."""
+    rows = [row | {"n_points": None} for row in history.to_rows()]
+    state = history.state_dict()
+    del state["columns"]["n_points"]
+    loaded = History()
+    loaded.load_state_dict(state)
+    assert repr(loaded.to_rows()) == repr(rows)
+    history.save(tmp_path / "new.csv")
+    with (tmp_path / "new.csv").open(newline="", encoding="utf-8") as file:
+        table = [[cell for i, cell in enumerate(row) if i != ROW_KEYS.index("n_points")] for row in csv.reader(file)]
+    with (tmp_path / "old.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(table)
+    assert repr(History.load(tmp_path / "old.csv").to_rows()) == repr(rows)
+
+
 def test_csv_is_a_plain_table(history, tmp_path):
     path = tmp_path / "run.csv"
     history.save(path)
     head = path.read_text(encoding="utf-8").splitlines()[0]
     assert head == (
         "run,epoch,step,layer,quantity,mi,raw,null_mean,null_std,p_value,stderr,unit,estimator,space,intrinsic_dim,"
-        "noise_std,reduction,n_samples,flags"
+        "noise_std,reduction,n_samples,n_points,flags"
     )
 
 
@@ -149,7 +166,7 @@ def test_a_frame_has_the_rows(history):
     pandas = pytest.importorskip("pandas")
     frame = history.to_frame()
     assert isinstance(frame, pandas.DataFrame)
-    assert frame.shape == (len(history), 19)
+    assert frame.shape == (len(history), len(ROW_KEYS))
     assert frame.query("layer == 'output' and quantity == 'target'").mi.tolist() == [
         row["mi"] for row in history.to_rows() if (row["layer"], row["quantity"]) == ("output", "target")
     ]

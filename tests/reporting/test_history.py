@@ -23,7 +23,7 @@ def test_a_row_has_the_documented_keys_in_order_and_plain_values():
         step=np.int64(30),
         layer="net.1",
         quantity="target",
-        estimate=estimate(np.float64(1.5), flags=(Flag.CONSTANT, Flag.DUPLICATES)),
+        estimate=estimate(np.float64(1.5), flags=(Flag.CONSTANT, Flag.DUPLICATES), n_points=np.int64(200)),
     )
     (row,) = history.to_rows()
     assert (
@@ -48,6 +48,7 @@ def test_a_row_has_the_documented_keys_in_order_and_plain_values():
             "noise_std",
             "reduction",
             "n_samples",
+            "n_points",
             "flags",
         )
     )
@@ -70,6 +71,7 @@ def test_a_row_has_the_documented_keys_in_order_and_plain_values():
         float,
         type(None),
         type(None),
+        int,
         int,
         list,
     ]

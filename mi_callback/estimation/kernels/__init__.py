@@ -21,6 +21,7 @@ from mi_callback.estimation.kernels.scans import (
 )
 from mi_callback.estimation.kernels.tables import (
     count_nearer,
+    gather_candidates,
     restrict_rows,
     select_neighbors,
     sorted_line_neighbors,
@@ -37,6 +38,7 @@ __all__ = [
     "Table",
     "complete_labels",
     "count_nearer",
+    "gather_candidates",
     "restrict_rows",
     "scan_labels",
     "scan_scalar",

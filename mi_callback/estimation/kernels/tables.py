@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mi_callback.estimation.kernels.basics import EUCLIDEAN, INF, Block, Table, compiled, count_row, distance
 
-__all__ = ["count_nearer", "restrict_rows", "select_neighbors", "sorted_line_neighbors"]
+__all__ = ["count_nearer", "gather_candidates", "restrict_rows", "select_neighbors", "sorted_line_neighbors"]
 
 
 @compiled
@@ -48,16 +47,43 @@ def _sort_keys(keys, size, spare, counts):
 
 
 @compiled
-def select_neighbors(block: Block, probed: NDArray[np.float32], guess, table: Table):
-    """Pick, recompute and sort the nearest neighbours of a block of rows.
-
-    A first guess at a row's radius comes from its probed distances, so that one pass gathers the candidates.
+def gather_candidates(distances, start, margins, candidates, sizes):
+    """Append the samples of a tile that may lie within a row's radius to its candidates.
 
     Args:
-        block: the rows. Rows whose distances have lost too much to cancellation have been computed afresh.
-        probed: (B, s) some of each row's distances, ascending.
-        guess: which of them is the first guess; the last stands for no limit.
+        distances: (B, t) approximate distances (Euclidean: squared) of rows to the samples from ``start`` on.
+        start: the first of them.
+        margins: (B,) distances up to which they may.
+        candidates: (B, c) written.
+        sizes: (B,) number of candidates so far, raised; more than c where there was no room for all.
+    """
+    n_rows, n_tile = distances.shape
+    capacity = candidates.shape[1]
+    for r in range(n_rows):
+        size, margin = sizes[r], margins[r]
+        if size + n_tile < capacity:
+            for j in range(n_tile):
+                candidates[r, size] = start + j
+                size += not distances[r, j] > margin  # what overflowed is a candidate too
+        else:
+            for j in range(n_tile):
+                if not distances[r, j] > margin:
+                    if size < capacity:
+                        candidates[r, size] = start + j
+                    size += 1
+        sizes[r] = size
+
+
+@compiled
+def select_neighbors(table: Table, rows, limits, candidates, sizes):
+    """Compute the distances of candidates, sort them, and write the nearest.
+
+    Args:
         table: its values are read, and its other arrays written for the rows.
+        rows: (B,) rows of the table.
+        limits: (B,) distances (Euclidean: squared) up to which all samples are among the candidates.
+        candidates: (B, c) samples; used up.
+        sizes: (B,) how many there are.
     """
     x, metric = table.values, table.metric
     indices, distances, lengths, radii, all_copies, leaders = (
@@ -68,34 +94,19 @@ def select_neighbors(block: Block, probed: NDArray[np.float32], guess, table: Ta
         table.copies,
         table.leaders,
     )
-    rows, approximates, slack = block.rows, block.distances, block.slack
-    n, width = approximates.shape[1], indices.shape[1]
-    keys = np.empty(n, np.uint64)
-    spare = np.empty(n, np.uint64)
+    n, width = leaders.size, indices.shape[1]
+    spare = np.empty(candidates.shape[1], np.uint64)
     counts = np.empty(1025, np.int64)
     value = np.empty(1, np.float32)
     value_bits = value.view(np.uint32)
-    relative = slack[rows.size]
-    last = probed.shape[1] - 1
     for r in range(rows.size):
-        at_row, approximate, absolute = rows[r], approximates[r], slack[r]
+        at_row, limit, keys = rows[r], limits[r], candidates[r]
         i = table.samples[at_row]
-        at = min(guess, last)
-        while True:
-            limit = max(probed[r, at], np.float32(0)) if at < last else INF
-            margin = limit + absolute + relative * limit
-            size = 0
-            for j in range(n):
-                keys[size] = j
-                size += not approximate[j] > margin  # what overflowed is a candidate too
-            if size > width or size == n:
-                break
-            at = min(last, at + max(2, at // 2))
         radius = np.sqrt(limit) if metric == EUCLIDEAN else limit
         kept = 0
         copies = 1
         leader = i
-        for c in range(size):
+        for c in range(sizes[r]):
             j = np.int64(keys[c])
             value[0] = distance(x, i, x, j, metric)
             if j == i or value[0] > radius:

@@ -41,7 +41,9 @@ def read_in_best_space(
     y: Variable,
     table: NeighborTable,
     target: Target,
+    in_scores: NDArray[np.float64],
     *,
+    points: NDArray[np.int64] | None = None,
     k: int,
     metric: Metric,
     n_permutations: int,
@@ -56,8 +58,10 @@ def read_in_best_space(
     Args:
         x: the side whose neighbours are searched.
         y: the side that is permuted.
-        table: neighbours of x in normal scores, of all samples or of evaluation points.
+        table: neighbours of x in normal scores, of all samples or of the first evaluation points.
         target: y in normal scores, or its labels.
+        in_scores: the local values read off them.
+        points: shape (Q,), all evaluation points; None if all samples are.
         k: number of neighbours.
         metric: "euclidean" or "chebyshev".
         n_permutations: number of permutations P of the null.
@@ -67,7 +71,6 @@ def read_in_best_space(
     Returns:
         The estimate; None if normal scores are to be kept.
     """
-    points = None if table.is_complete else table.samples
     split = target
     if isinstance(target, LabelTarget):
         share = _n_fitted(target.n_samples, points) / target.n_samples
@@ -80,9 +83,7 @@ def read_in_best_space(
     winners = compete(scores_x, scores_y, k=k, metric=metric, seed=seed, points=points)
     if all(winner.space is SCORES for winner in winners):
         return None
-    in_scores = np.empty(0)
     if not always:
-        in_scores = read_table(table, target, k).local
         merged = in_scores if split is target else read_table(table, split, k).local
         if not _expected_to_read_more(winners, table, split, merged.mean(), k):
             return None
@@ -93,7 +94,8 @@ def read_in_best_space(
         for w in winners
     ]
     if not always:
-        gain = _put_together(winners, [read_table(*part, k).local for part in tables], points) - in_scores
+        fitted = _put_together(winners, [read_table(*part, k).local for part in tables], points)
+        gain = (fitted if points is None else fitted[np.isin(points, table.samples, assume_unique=True)]) - in_scores
         if not gain.mean() > _SIGNIFICANT * gain.std(ddof=1) / math.sqrt(len(gain)):
             return None
     names = " and ".join(dict.fromkeys(winner.space.name for winner in winners))

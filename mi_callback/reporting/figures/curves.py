@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["curves"]
 
 _MOST_MARKERS = 15  # a curve: at 3 inches of axis they stand .2 apart, three times their size
+_ONE_SCALE = ("target", "usable")  # the gap between the two is what is to be seen
 _LOSS_STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5)))
 
 
@@ -88,7 +89,7 @@ def curves(
             raise ValueError(f"ax: expected one axes for each of {names}, got {len(panels)}.")
     drawn: list[Artist] = []
     for panel, quantity in zip(panels, names, strict=False):
-        drawn += _panel(panel, history, quantity)
+        drawn += _panel(panel, history, quantity, alike=_of_one_scale(quantity, names))
     _share_scale(dict(zip(names, panels, strict=False)))
     drawn += legend(
         panels[0],
@@ -104,7 +105,7 @@ def curves(
     return drawn if figure is None else figure
 
 
-def _panel(ax: Axes, history: Estimates, quantity: str) -> list[Artist]:
+def _panel(ax: Axes, history: Estimates, quantity: str, *, alike: Sequence[str]) -> list[Artist]:
     style(ax, ylabel=panel_label(history, quantity))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     found = history.series(quantity)
@@ -112,7 +113,7 @@ def _panel(ax: Axes, history: Estimates, quantity: str) -> list[Artist]:
         return [empty_note(ax, f"The history holds no quantity {quantity!r}.")]
     looks = layer_looks(history.layers)
     few = len(history.layers) <= MOST_NAMED
-    values = np.concatenate([one.mi for one in found.values()])
+    values = np.concatenate([one.mi for name in alike for one in history.series(name).values()])
     drawn = draw_null_band(ax, list(found.values()))
     drawn += draw_ceilings(ax, history, {"y": (quantity, values.tolist())})
     for layer, series in found.items():
@@ -145,9 +146,14 @@ def _curve(ax: Axes, series: Series, history: Estimates, look: LayerLook, *, few
     return drawn
 
 
+def _of_one_scale(quantity: str, names: Sequence[str]) -> list[str]:
+    """The quantities among ``names`` whose panels have the scale of this one, itself among them."""
+    return [name for name in names if name in _ONE_SCALE] if quantity in _ONE_SCALE else [quantity]
+
+
 def _share_scale(panels: dict[str, Axes]) -> None:
     """Give total and usable information one scale."""
-    pair = [panels[name] for name in ("target", "usable") if name in panels]
+    pair = [panels[name] for name in _ONE_SCALE if name in panels]
     if len(pair) == 2:
         low, high = zip(*(panel.get_ylim() for panel in pair), strict=True)
         for panel in pair:

@@ -144,7 +144,7 @@ def test_no_oscillation_is_found_by_chance_or_with_few_samples(d):
 
 
 def test_an_oscillation_is_read_by_the_estimate():
-    """The truth, by quadrature, is .861 nats; normal scores read nothing. Of 3,000 samples a half misses it at times."""
+    """The truth, by quadrature, is .861 nats; normal scores read nothing. With 3,000 a half misses it at times."""
     x, y = oscillation(4, 8, 5_000)
     assert mutual_information(x, y, space="scores", unit="nats", n_permutations=0).mi < 0.05
     result = mutual_information(x, y, unit="nats", n_permutations=0)
