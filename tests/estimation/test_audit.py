@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import numpy as np
-
 from mi_callback.estimation.audit import audit_chain
 from tests.reporting.records import estimate
 

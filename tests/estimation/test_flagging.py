@@ -20,7 +20,6 @@ from mi_callback.estimation.flagging import (
     with_flags,
 )
 from mi_callback.estimation.mixture import mixture_information
-from mi_callback.estimation.records import MutualInformation
 from tests.reporting import records
 
 NULL = np.linspace(-0.05, 0.05, 100)
