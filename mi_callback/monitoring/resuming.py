@@ -66,9 +66,9 @@ def state_to_resume(
     if changed:
         rank_zero_warn(
             f"The checkpoint's mutual information was measured with {_shown(changed, nearest.arguments, defaults)}, "
-            f"and is now measured with {_shown(changed, own, defaults)}. The two are not comparable: what the checkpoint "
-            "holds is left out, and the history begins where training resumes. Give the same arguments to continue "
-            "the curves; History.load reads those in the checkpoint.",
+            f"and is now measured with {_shown(changed, own, defaults)}. The two are not comparable: what the "
+            "checkpoint holds is left out, and the history begins where training resumes. Give the same arguments to "
+            "continue the curves; History.load reads those in the checkpoint.",
         )
         return None
     others = [n for n in own if n not in identity and n in nearest.arguments]
