@@ -201,7 +201,7 @@ class MutualInformationMonitor(Callback):
         self._last_epoch: int | None = None
         self._resumed = False
         self._is_new_run = False
-        self._told_of_stages = False
+        self._warned_of_stages = False
 
     @property
     @override
@@ -303,8 +303,8 @@ class MutualInformationMonitor(Callback):
             if (state := self._handback.look()) is not None:
                 self._load(state)
             self._resumed = False
-        elif stage in ("validate", "test") and not self._told_of_stages:
-            self._told_of_stages = True
+        elif stage in ("validate", "test") and not self._warned_of_stages:
+            self._warned_of_stages = True
             called = "test" if stage == "test" else "validate"  # not a plain string
             rank_zero_info(
                 f"MutualInformationMonitor measures at the end of training epochs: trainer.{called} measures nothing."
@@ -320,7 +320,7 @@ class MutualInformationMonitor(Callback):
             self._budget.begin_run()
         with random_state_kept():
             self._measurer.begin(trainer, pl_module)
-        self._faults.tell(trainer.current_epoch)
+        self._faults.warn(trainer.current_epoch)
         warn_of_stale_values(trainer, self._prefix, self.every_n_epochs)
         monitors = self._all_monitors(trainer)
         if not trainer.loggers:
@@ -359,7 +359,7 @@ class MutualInformationMonitor(Callback):
                     failures = draw(trainer, self._history, step, self._prefix)
                 self._faults.add_all(self._measurer.processes.share(failures)[0])
         finally:
-            self._faults.tell(epoch)
+            self._faults.warn(epoch)
         log_scalars(trainer, pl_module, measured.results, self._cost.seconds, self._prefix)
         self._cost.advise(training, measured.n_samples, len({result.layer for result in measured.results}))
         self._budget.spent(self._cost.seconds, training, measured.n_points, self.every_n_epochs, most_points)

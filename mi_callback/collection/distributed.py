@@ -1,4 +1,4 @@
-"""Several processes measure as one: who has which samples and layers, and what they tell each other.
+"""Several processes measure as one: who has which samples and layers, and what they exchange.
 
 Rank r of W takes batches r, r + W, ... of those that a single process would read, so that no sample is read twice and
 none is added. Each layer's parts are brought together on one rank, which estimates it. Every exchange is made by every

@@ -147,7 +147,7 @@ def _indexed(loader: DataLoader[Any], rows: NDArray[np.int64], batch_size: int) 
 
 
 def _batch_size(loader: Any) -> int | None:
-    """Samples in a batch; None where the data set gives whole batches, 64 where a batch sampler does not tell."""
+    """Samples in a batch; None where the data set gives whole batches, 64 where a batch sampler has no size."""
     sampler = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
     size = loader.batch_size or getattr(sampler, "batch_size", None)
     return 64 if size is None and loader.batch_sampler is not None else size

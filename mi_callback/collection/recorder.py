@@ -17,7 +17,7 @@ from mi_callback.collection.storage import Rows, Storage
 
 __all__ = ["Recorder"]
 
-_MAX_CALLS = 16  # a module that fires more often in one forward pass is the cell of a loop, not a layer
+_MAX_CALLS = 16  # by hand: a module that fires more often in one forward pass is the cell of a loop, not a layer
 
 
 class Recorder:

@@ -20,8 +20,10 @@ from mi_callback.collection.errors import CollectionError
 
 __all__ = ["Rows", "Storage", "default_limit"]
 
-_SHARE = 0.5  # of the memory that is free: estimates need copies of a few layers, and training goes on beside them
-_FALLBACK = 4 * 2**30  # bytes, where the system does not tell what is free
+_SHARE = (
+    0.5  # of the memory that is free; by hand: estimates need copies of a few layers, and training goes on beside them
+)
+_FALLBACK = 4 * 2**30  # bytes, where the system does not say what is free; by hand
 
 _logger = logging.getLogger("mi_callback")
 
@@ -51,7 +53,7 @@ class Storage:
         self.limit = default_limit() if limit is None else limit
         self._directory = directory
         self._held = 0
-        self._told = False
+        self._announced = False
 
     def empty(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
         """An array with nothing in it yet; on disk if those before have used the memory up.
@@ -75,8 +77,8 @@ class Storage:
                 f"beyond the {self.limit / 2**20:,.0f} MiB held in memory, got: {error}. Set max_samples, name fewer "
                 "layers, or point TMPDIR to a larger disk."
             ) from error
-        if not self._told:
-            self._told = True
+        if not self._announced:
+            self._announced = True
             _logger.info(
                 "Collected activations take more than %d MiB; from there on they are kept in a temporary file in %s.",
                 self.limit // 2**20,
@@ -138,6 +140,6 @@ def _kept_as(rows: Tensor | NDArray[Any]) -> np.dtype[Any]:
         return np.dtype(np.float64)
     if rows.is_floating_point():
         return np.dtype(np.float32)
-    if rows.dtype == torch.uint8:  # pixels or labels: their values tell
+    if rows.dtype == torch.uint8:  # pixels or labels: their values show which
         return np.dtype(np.uint8)
     return np.dtype(np.bool_ if rows.dtype == torch.bool else np.int64)

@@ -73,7 +73,6 @@ def sweep(
     batch_fn: BatchFn | None = None,
     max_samples: int | None = None,
     seed: int = 0,
-    with_inputs: bool = True,
     with_targets: bool = True,
     max_batches: int | None = None,
     noise_seed: int | None = None,
@@ -94,7 +93,6 @@ def sweep(
         batch_fn: batch -> (inputs, targets) or (inputs, targets, measured inputs).
         max_samples: the most samples to take, as a fixed random subset.
         seed: seed of the subset and of random augmentation, which is the same at every sweep.
-        with_inputs: whether to collect X.
         with_targets: whether to collect Y.
         max_batches: stop after so many batches.
         noise_seed: seed of what the model and random augmentation draw, if not ``seed``.
@@ -129,13 +127,12 @@ def sweep(
                     recorder.start(n, split.size, size)
                     _forward(trainer, pl_module, split, recorder)
                     split = at_full_precision(split, batch, batch_fn, pl_module)
-                    if with_inputs:
-                        looked_at = split.measured if split.key is None else split.inputs
-                        are_ids = are_ids or (looks_up and holds_integers(looked_at))
-                        rows = _rows("inputs", split.measured, split.size)[:size]
-                        if not are_ids:  # ids are names: a sum of them means nothing
-                            rows, inputs_reduction = _reduced(rows, reduce)
-                        inputs.write(n, rows)
+                    looked_at = split.measured if split.key is None else split.inputs
+                    are_ids = are_ids or (looks_up and holds_integers(looked_at))
+                    rows = _rows("inputs", split.measured, split.size)[:size]
+                    if not are_ids:  # ids are names: a sum of them means nothing
+                        rows, inputs_reduction = _reduced(rows, reduce)
+                    inputs.write(n, rows)
                     if with_targets and split.targets is not None:
                         targets.write(n, _rows("targets", split.targets, split.size)[:size])
                     n += size

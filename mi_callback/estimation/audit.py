@@ -12,7 +12,7 @@ __all__ = ["Violation", "audit_chain"]
 
 _SIGNIFICANT = 3.0  # standard errors: dozens of pairs are compared at every epoch
 _TOLERANCE = 0.05  # nats of bias that neighbouring layers of a good run differ by
-_RELATIVE_TOLERANCE = 0.05
+_RELATIVE_TOLERANCE = 0.05  # of the earlier layer's value; by hand
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from mi_callback.estimation.variable import Variable
 
 __all__ = ["Calibration", "calibrate", "class_surrogate", "gaussian_surrogate"]
 
+_PURPOSE = 9  # of the stream that makes surrogates
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -75,7 +77,7 @@ def calibrate(
         real = estimator.estimate(Variable(t, name="activations"), Variable(partner, discrete=discrete, name="partner"))
         truth = max(real.mi, 0.1 * math.log(2) * per_nat(estimator.unit))
     nats = truth / per_nat(estimator.unit)
-    rng = stream(seed, 9)
+    rng = stream(seed, _PURPOSE)
     y: ArrayLike
     if discrete:
         x, y, nats = class_surrogate(t, np.asarray(partner).reshape(-1), nats, rng)

@@ -44,9 +44,9 @@ def group_rows(values: ArrayLike) -> Groups:
     """
     rows = np.asarray(values)
     rows = rows.reshape(len(rows), -1)
+    d = rows.shape[1]
     if rows.dtype.kind not in "biuf":
         rows = np.unique(rows, return_inverse=True)[1].reshape(rows.shape)
-    d = rows.shape[1]
     multipliers = np.random.default_rng(0x4A54).integers(1, 2**63, size=d, dtype=np.uint64) * np.uint64(2) + np.uint64(
         1
     )

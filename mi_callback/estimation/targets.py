@@ -49,16 +49,16 @@ class ScalarTarget:
             unit_rank: take the typical distance to the neighbour of this rank for unit (the balanced scale).
             points: shape (Q,), samples whose distances say what is typical; None for all.
         """
-        values = np.ascontiguousarray(values, dtype=np.float64)
-        order = np.argsort(values, kind="stable").astype(np.int32)
+        line: NDArray[np.float64] = np.ascontiguousarray(values, dtype=np.float64)
+        order = np.argsort(line, kind="stable").astype(np.int32)
         positions = np.empty(len(order), np.int32)
         positions[order] = np.arange(len(order), dtype=np.int32)
         unit = 1.0
         if unit_rank is not None:
             places = None if points is None else positions[points].astype(np.intp)
-            unit = typical(distances_on_line(values[order], unit_rank, places))
-        _, group, sizes = np.unique(values[order], return_inverse=True, return_counts=True)
-        return cls(values, order, positions, sizes[group].astype(np.int32), unit)
+            unit = typical(distances_on_line(line[order], unit_rank, places))
+        _, group, sizes = np.unique(line[order], return_inverse=True, return_counts=True)
+        return cls(line, order, positions, sizes[group].astype(np.int32), unit)
 
     @property
     def n_samples(self) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 __all__ = ["Curve", "Verdict", "compression_verdict"]
 
 _SIGNIFICANT = 3.0  # standard errors: the highest of many noisy values stands out by two on its own
-_SMALLEST = 0.05  # of the peak: what falls by less is called steady
+_SMALLEST = 0.05  # of the peak: what falls by less is called steady; by hand
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,3 +1,3 @@
-"""What every way in shares: sweep a model, estimate what was collected, keep the results and publish them."""
+"""One measurement from start to end: a sweep, its estimates, where they go, what it costs, and what failed in it."""
 
 __all__: list[str] = []

@@ -43,7 +43,7 @@ class _Measured:
 class Budget:
     """Chooses the number of evaluation points so that measuring takes a share of the time between two measurements.
 
-    Estimating is taken to cost a fixed part and one that grows with the points; the fixed part is told from two
+    Estimating is taken to cost a fixed part and one that grows with the points; the fixed part is read off two
     measurements with different numbers. The first measurement of a run also compiles and makes the tables of X and Y,
     and there is nothing to go by: it takes as many points as it wants, and counts only towards the second.
 
@@ -55,7 +55,7 @@ class Budget:
     def __init__(self, share: float | None, k: int) -> None:
         self.share = share
         self._fewest = max(FEWEST_POINTS, k + 2)
-        self._told = False
+        self._warned = False
         self.begin_run()
 
     def begin_run(self) -> None:
@@ -123,9 +123,9 @@ class Budget:
         assert self.share is not None
         cannot_be_less = not now.points or max(now.points) <= self._fewest
         least = now.others + (now.estimating if cannot_be_less else self._fixed)
-        if self._told or least <= self._allowed(training):
+        if self._warned or least <= self._allowed(training):
             return
-        self._told = True
+        self._warned = True
         an_epoch = training / every_n_epochs
         enough = math.ceil(least / max(self._allowed(an_epoch), 1e-9))
         rank_zero_warn(

@@ -10,10 +10,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 __all__ = ["Cost"]
 
-_SHARE = 0.5
-"""Share of the time between two measurements above which advice is given."""
-
-_LEAST = 20.0  # seconds: a measurement that takes less is not worth advice
+_SHARE = 0.5  # of the time, above which advice is given; by hand: training then takes twice as long
+_LEAST = 20.0  # seconds: a measurement that takes less is not worth advice; by hand
 
 
 class Cost:

@@ -89,7 +89,7 @@ class EpochMeasurer:
         self._chosen: Sequence[Layer] = ()
         self._stochastic: frozenset[str] = frozenset()
         self._keys: tuple[tuple[str, str], ...] = ()  # logged at every epoch: one that fails logs NaN
-        self._told: set[str] = set()
+        self._announced: set[str] = set()
         self.processes = Processes()
 
     @property
@@ -98,12 +98,12 @@ class EpochMeasurer:
         return tuple(dict.fromkeys(quantity for _, quantity in self._keys))
 
     def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find the layers and try one batch, so that what cannot work is told before hours are spent.
+        """Find the layers and try one batch, so that what cannot work is an error before hours are spent.
 
         Raises:
             CollectionError: an unknown layer, one that does not fire, or a batch that is not understood.
         """
-        self._told.clear()
+        self._announced.clear()
         self.processes = join(trainer)
         first, error = self._attempt(lambda: self._first_batch(trainer, pl_module))
         error = self.processes.agree(error)
@@ -114,7 +114,7 @@ class EpochMeasurer:
             self._keys = ()  # on every process, so that all log the same
             self._faults.add("running the model over a first batch", error)
             return
-        self._tell_choices(first)
+        self._announce_choices(first)
 
     def end(self) -> None:
         """Let go of what a training run holds: the process group that was made for it."""
@@ -155,7 +155,7 @@ class EpochMeasurer:
                 self._faults.add("estimating", result.error, result.layer)
         return Measurement(tuple(results.values()), ceilings, n_samples)
 
-    def _tell_choices(self, first: Collected) -> None:
+    def _announce_choices(self, first: Collected) -> None:
         """Say once what was chosen for the user."""
         if self._layers is None:
             rank_zero_info(f"Mutual information is measured at {_listed(first.layers)}. layers=[...] names others.")
@@ -172,15 +172,15 @@ class EpochMeasurer:
                 "embedding as a third value of batch_fn: batch -> (inputs, targets, embedding).",
             )
 
-    def _tell_kinds(self) -> None:
+    def _announce_kinds(self) -> None:
         """Say once a run what X and Y were taken for, where their type alone does not say so."""
         for name, kind in self._measurer.kinds.items():
-            if kind.is_plain or name in self._told:
+            if kind.is_plain or name in self._announced:
                 continue
-            self._told.add(name)
+            self._announced.add(name)
             other = f"discrete_target={not kind.discrete}" if name == "targets" else "a third value of batch_fn"
-            tell = rank_zero_warn if kind.is_guess else rank_zero_info
-            tell(f"Mutual information takes the {name} as {kind}. {other} says otherwise.")
+            announce = rank_zero_warn if kind.is_guess else rank_zero_info
+            announce(f"Mutual information takes the {name} as {kind}. {other} says otherwise.")
 
     def _first_batch(self, trainer: Trainer, pl_module: LightningModule) -> Collected:
         """Collect a first batch and learn from it what can be measured."""
@@ -204,7 +204,7 @@ class EpochMeasurer:
         _, error = self._attempt(lambda: self._measurer.prepare(collected))
         if (failed := self.processes.agree(error)) is not None:
             raise failed
-        self._tell_kinds()
+        self._announce_kinds()
         return replace(collected, inputs=None, targets=None)  # the measurer has what is new in them
 
     def _sweep(

@@ -1,4 +1,4 @@
-"""What happens when measuring fails: training goes on, and every kind of failure is told once."""
+"""What happens when measuring fails: training goes on, and every kind of failure is warned of once."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Faults:
     def __init__(self, on_error: OnError) -> None:
         self._on_error = on_error
         self._pending: dict[tuple[str, str, str], tuple[Exception, list[str]]] = {}
-        self._told: set[tuple[str, str, str]] = set()
+        self._warned: set[tuple[str, str, str]] = set()
 
     def begin_run(self) -> None:
-        """Tell again in a new run what was told in the one before."""
+        """Warn again in a new run of what the one before has warned of."""
         self._pending.clear()
-        self._told.clear()
+        self._warned.clear()
 
     def add(self, doing: str, error: Exception, layer: str | None = None) -> None:
         """Take note of a failure.
@@ -53,11 +53,11 @@ class Faults:
         for doing, error in failures:
             self.add(doing, error)
 
-    def tell(self, epoch: int) -> None:
+    def warn(self, epoch: int) -> None:
         """Warn about the kinds of failure that are new in this epoch."""
         for kind, (error, layers) in self._pending.items():
-            if kind not in self._told:
-                self._told.add(kind)
+            if kind not in self._warned:
+                self._warned.add(kind)
                 shown = ", ".join(layers[:5]) + (f" and {len(layers) - 5} more" if len(layers) > 5 else "")
                 where = f"epoch {epoch}" + (f", layer {shown}" if layers else "")
                 rank_zero_warn(

@@ -235,7 +235,7 @@ def audited(results: Sequence[Measured], layers: Sequence[str], ceilings: Ceilin
 def noisy_layers(first: Collected, second: Collected) -> frozenset[str]:
     """Layers whose values differ between two sweeps of the same inputs under other random numbers.
 
-    Where the inputs differ too, as under random augmentation, nothing can be told, and no layer is called noisy.
+    Where the inputs differ too, as under random augmentation, nothing can be concluded, and no layer is called noisy.
     """
     if first.inputs is None or second.inputs is None or not _same(first.inputs, second.inputs):
         return frozenset()

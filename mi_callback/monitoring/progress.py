@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["progress_bar"]
 
-_PATIENCE = 2.0  # seconds before a bar appears: what is over by then needs none
+_PATIENCE = 2.0  # seconds before a bar appears: what is over by then needs none; by hand
 
 
 @contextlib.contextmanager

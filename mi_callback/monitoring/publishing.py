@@ -86,7 +86,7 @@ def draw(trainer: Trainer, history: History, step: int, prefix: str = "") -> lis
 
 
 def lay_out(trainer: Trainer, quantities: Iterable[str]) -> None:
-    """Tell loggers that can use it which scalars belong in one chart."""
+    """Show loggers that can use it which scalars belong in one chart."""
     if trainer.is_global_zero:
         from mi_callback.reporting.loggers import log_layout
 

@@ -1,4 +1,4 @@
-"""What a monitor keeps in a checkpoint, and what is told when another monitor than the one that wrote it resumes."""
+"""What a monitor keeps in a checkpoint, and the warning when another monitor than the one that wrote it resumes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def state_to_resume(
     defaults: Arguments,
     identity: Collection[str],
 ) -> Mapping[str, Any] | None:
-    """The state that a monitor goes on with; what other arguments than before mean for the curves is told.
+    """The state that a monitor goes on with; a warning says what other arguments mean for the curves.
 
     Args:
         states: what the checkpoint holds of callbacks, by state key.
@@ -65,10 +65,10 @@ def state_to_resume(
     changed = nearest.differences(own, defaults, identity)
     if changed:
         rank_zero_warn(
-            f"The checkpoint's mutual information was measured with {_told(changed, nearest.arguments, defaults)}, and "
-            f"is now measured with {_told(changed, own, defaults)}. The two are not comparable: what the checkpoint "
-            "holds is left out, and the history begins where training resumes. Give the same arguments to continue "
-            "the curves; History.load reads those in the checkpoint.",
+            f"The checkpoint's mutual information was measured with {_shown(changed, nearest.arguments, defaults)}, "
+            f"and is now measured with {_shown(changed, own, defaults)}. The two are not comparable: what the "
+            "checkpoint holds is left out, and the history begins where training resumes. Give the same arguments to "
+            "continue the curves; History.load reads those in the checkpoint.",
         )
         return None
     others = [n for n in own if n not in identity and n in nearest.arguments]
@@ -79,8 +79,8 @@ def state_to_resume(
         changed = nearest.differences(own, defaults, names)
         if changed:
             rank_zero_warn(
-                f"Mutual information was measured with {_told(changed, nearest.arguments, defaults)} before the "
-                f"checkpoint, and is now measured with {_told(changed, own, defaults)}. {means}",
+                f"Mutual information was measured with {_shown(changed, nearest.arguments, defaults)} before the "
+                f"checkpoint, and is now measured with {_shown(changed, own, defaults)}. {means}",
             )
     return nearest.state
 
@@ -101,5 +101,5 @@ def _stored(states: Mapping[Any, Any], class_name: str, own_key: str) -> Iterato
         yield _Stored(state, arguments)
 
 
-def _told(names: Collection[str], arguments: Arguments, defaults: Arguments) -> str:
+def _shown(names: Collection[str], arguments: Arguments, defaults: Arguments) -> str:
     return ", ".join(f"{name}={arguments.get(name, defaults.get(name))}" for name in names)

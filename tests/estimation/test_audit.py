@@ -5,30 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import numpy as np
-
 from mi_callback.estimation.audit import audit_chain
-from mi_callback.estimation.records import MutualInformation
-
-BASE = MutualInformation(
-    mi=1.0,
-    raw=1.0,
-    null=np.zeros(0),
-    null_mean=0.0,
-    null_std=math.nan,
-    p_value=None,
-    stderr=0.05,
-    unit="bits",
-    k=3,
-    n_samples=1000,
-    estimator="ksg",
-    space="scores",
-    intrinsic_dim=2.0,
-)
+from tests.reporting.records import estimate
 
 
 def estimates(**values):
-    return {name: dataclasses.replace(BASE, mi=value) for name, value in values.items()}
+    return {name: estimate(value, stderr=0.05) for name, value in values.items()}
 
 
 def test_falling_chain_is_clean():

@@ -20,22 +20,14 @@ from mi_callback.estimation.flagging import (
     with_flags,
 )
 from mi_callback.estimation.mixture import mixture_information
-from mi_callback.estimation.records import MutualInformation
+from tests.reporting import records
 
 NULL = np.linspace(-0.05, 0.05, 100)
-GOOD = MutualInformation(
-    mi=1.0,
-    raw=1.0,
+GOOD = dataclasses.replace(
+    records.estimate(1.0, raw=1.0, null_std=0.03, p_value=1 / 101, stderr=0.04),
     null=NULL,
     null_mean=0.0,
-    null_std=0.03,
-    p_value=1 / 101,
-    stderr=0.04,
-    unit="bits",
-    k=3,
     n_samples=1000,
-    estimator="ksg",
-    space="scores",
     intrinsic_dim=2.0,
     half=0.98,
 )
