@@ -28,10 +28,13 @@ from mi_callback.estimation.records import Flag, MutualInformation
 from mi_callback.estimation.variable import PlainSpace, Variable
 from mi_callback.quantities import measured_for
 
-__all__ = ["BY_NEIGHBORS", "LayerEstimator", "Measured"]
+__all__ = ["AT_POINTS", "BY_NEIGHBORS", "LayerEstimator", "Measured"]
 
 BY_NEIGHBORS = ("ksg", "ross")
 """Names of the estimators that read tables of neighbours."""
+
+AT_POINTS = (*BY_NEIGHBORS, "mixture")
+"""Names of the estimators that take local values at evaluation points."""
 
 _WITNESS_SAMPLES = 2_000  # further estimates for the verdict are made on so many samples, to cost little
 _SPACES_EVERY = 10  # measurements between comparisons of spaces

@@ -19,7 +19,7 @@ from mi_callback.collection import (
     sweep,
 )
 from mi_callback.estimation.ceilings import Ceilings
-from mi_callback.estimation.layer_estimator import BY_NEIGHBORS, Measured
+from mi_callback.estimation.layer_estimator import AT_POINTS, Measured
 from mi_callback.monitoring.cost import Cost
 from mi_callback.monitoring.faults import Faults
 from mi_callback.monitoring.measuring import Measurer, has_metric, noisy_layers
@@ -47,9 +47,9 @@ class Measurement:
 
     @property
     def n_points(self) -> tuple[int, ...]:
-        """Evaluation points of each estimate by neighbours, which are what grows with them."""
+        """Evaluation points of each estimate that is taken at points, whose cost grows with them."""
         estimates = (result.estimate for result in self.results)
-        return tuple(e.n_points for e in estimates if e.n_points is not None and e.estimator in BY_NEIGHBORS)
+        return tuple(e.n_points for e in estimates if e.n_points is not None and e.estimator in AT_POINTS)
 
 
 class EpochMeasurer:
