@@ -55,10 +55,8 @@ def logistic_bits(t, y):
     """H(Y) less the held-out cross entropy of a logistic regression."""
     own = np.empty(len(y))
     for train, held in StratifiedKFold(5, shuffle=True, random_state=0).split(t, y):
-        search = LogisticRegressionCV(
-            Cs=np.logspace(-4, 2, 7), cv=3, scoring="neg_log_loss", max_iter=200, tol=1e-3, use_legacy_attributes=False
-        )
-        with warnings.catch_warnings():
+        search = LogisticRegressionCV(Cs=np.logspace(-4, 2, 7), cv=3, scoring="neg_log_loss", max_iter=200, tol=1e-3)
+        with warnings.catch_warnings():  # of its attributes, which change from version to version
             warnings.simplefilter("ignore")
             model = make_pipeline(StandardScaler(), search).fit(t[train].astype(float), y[train])
         own[held] = model.predict_log_proba(t[held].astype(float))[np.arange(len(held)), y[held]]
