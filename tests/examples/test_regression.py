@@ -89,6 +89,7 @@ def test_a_short_run(example, tmp_path, capsys):
     assert "mi_target/output" in read_events(tmp_path).Tags()["scalars"]
 
 
+@pytest.mark.slow
 def test_layers_stay_below_what_their_weights_can_hold(example, tmp_path):
     """Evidence: exact I(T;Y) of the piecewise linear output, from the network's own breakpoints."""
     monitor = example.main(["--epochs", "40", "--measure-every", "39", "--log-dir", str(tmp_path)])

@@ -11,7 +11,8 @@ import pytest
 
 from tests.models import QUIET
 
-pytestmark = [pytest.mark.filterwarnings(line) for line in (*QUIET, "ignore:.*takes .* of the time:RuntimeWarning")]
+IGNORED = (*QUIET, "ignore:.*takes .* of the time:RuntimeWarning")
+pytestmark = [pytest.mark.slow, *(pytest.mark.filterwarnings(line) for line in IGNORED)]
 
 
 def load(name: str):

@@ -155,6 +155,7 @@ def points_of(callback):
     return [numbers.pop() for numbers in found.values()]
 
 
+@pytest.mark.slow
 def test_a_training_takes_its_share_by_a_clock_that_counts_work(tmp_path, monkeypatch):
     """Evidence: work counted, so that the machine has no say: samples that the network sees, and pairs of samples whose
     distance is taken. Without a budget measuring takes a quarter of the whole."""
@@ -203,6 +204,7 @@ def test_a_training_takes_its_share_of_the_processors(tmp_path, monkeypatch):
     assert sum(spent.seconds[1:]) <= 0.12 * (sum(spent.seconds[1:]) + 4 / 5 * training)
 
 
+@pytest.mark.slow
 def test_fewer_points_change_the_error_bar_and_not_what_is_estimated(tmp_path):
     """Evidence: the estimate at all samples lies within three standard errors of that at 500; points are nested."""
     rows = {}

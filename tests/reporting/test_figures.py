@@ -1,5 +1,6 @@
 """Structure of the figures: what is drawn, what it is called, and where; every figure is also rendered."""
 
+import functools
 import io
 import math
 import subprocess
@@ -333,7 +334,11 @@ def written(figure):
 
 @pytest.mark.parametrize("layers", [["net.1", "net.3", "output"], DEEP, [*LONG, "output"]], ids=["few", "deep", "many"])
 @pytest.mark.parametrize(
-    "quantities", [("target", "usable", "input"), ("target", "input", *SWEEP)], ids=["all", "sweep"]
+    "quantities",
+    [
+        pytest.param(("target", "usable", "input"), id="all"),
+        pytest.param(("target", "input", *SWEEP), id="sweep", marks=pytest.mark.slow),
+    ],
 )
 def test_every_text_is_on_the_page_and_covers_no_other(layers, quantities):
     """Evidence: boxes of texts as rendered. On old code ceilings ran off the page, and labels of noise overlapped."""
@@ -499,10 +504,16 @@ def test_drawing_changes_no_setting_and_does_not_import_pyplot():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@functools.cache
+def forty_layers(n_epochs):
+    """Drawing changes nothing in it, and making one takes longer than drawing it."""
+    return a_history(40, range(n_epochs), quantities=("target", "usable", "input"))
+
+
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_forty_layers_and_a_thousand_epochs_stay_drawable(name):
     """Evidence: the number of artists, which is what drawing costs. ``benchmarks/figures.py`` takes the time."""
-    long, short = (a_history(40, range(n), quantities=("target", "usable", "input")) for n in (1000, 10))
+    long, short = (forty_layers(n) for n in (1000, 10))
     figure = DRAWINGS[name](long)
     assert len(figure.findobj()) < 1.2 * len(DRAWINGS[name](short).findobj())
     assert render(figure)
