@@ -92,6 +92,7 @@ def test_csv(tmp_path):
         assert_is_figure(Path(logger.log_dir) / "figures" / name)
 
 
+@pytest.mark.slow
 def test_wandb(tmp_path, monkeypatch):
     wandb = installed("wandb")
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -139,6 +140,7 @@ def records(path: Path):
             whole = b""
 
 
+@pytest.mark.slow
 def test_mlflow(tmp_path, monkeypatch):
     installed("mlflow")
     from mlflow.tracking import MlflowClient
@@ -157,6 +159,7 @@ def test_mlflow(tmp_path, monkeypatch):
         assert_is_figure(Path(client.download_artifacts(logger.run_id, files[-1], str(tmp_path))))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # comet leaves a socket open
 def test_comet(tmp_path, monkeypatch):
     monkeypatch.setenv("COMET_START_ONLINE", "0")
@@ -183,6 +186,7 @@ def test_comet(tmp_path, monkeypatch):
             assert b"<svg" in file.read(figure["file_path"])[:1000]
 
 
+@pytest.mark.slow
 def test_dvclive(tmp_path, monkeypatch):
     installed("dvclive")
     from dvclive.lightning import DVCLiveLogger
@@ -201,6 +205,7 @@ def test_dvclive(tmp_path, monkeypatch):
         assert_is_figure(picture)
 
 
+@pytest.mark.slow
 def test_swanlab(tmp_path, monkeypatch):
     swanlab = installed("swanlab")
     from swanlab.integration.pytorch_lightning import SwanLabLogger
@@ -253,6 +258,7 @@ def test_any_other_logger_gets_scalars_and_png_files(tmp_path):
         assert_is_figure(folder / "figures" / "mi_curves_step_00000007.png")
 
 
+@pytest.mark.slow
 def test_several_loggers_each_get_everything(tmp_path):
     loggers = [TensorBoardLogger(tmp_path, name="tb"), CSVLogger(tmp_path, name="csv"), Kept(str(tmp_path / "own"))]
     fit(tmp_path, *loggers)
