@@ -32,6 +32,12 @@ def spaces_disagree(rng):
     return np.exp(3 * (x + 0.5 * rng.standard_normal((600, 3)))), x
 
 
+def below_usable_and_wide(rng):
+    """Three classes by sums of twenty of 128 columns each."""
+    x = rng.standard_normal((600, 128))
+    return x, x[:, :60].reshape(600, 3, 20).sum(axis=2).argmax(axis=1)
+
+
 CASES = {
     Flag.FEW_PER_CLASS: (few_per_class, "auto"),
     Flag.DEAD_UNITS: (dead_units, "auto"),
@@ -40,10 +46,15 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("flag", CASES, ids=lambda flag: flag.label)
-def test_the_function_raises_the_flags_of_the_callback(flag):
-    """Evidence: the router, which is what the callback asks; and a flag that each case is made to earn."""
-    make, space = CASES[flag]
+@pytest.mark.parametrize(
+    ("flag", "make", "space"),
+    [
+        *((flag, make, space) for flag, (make, space) in CASES.items()),
+        (Flag.BELOW_USABLE, below_usable_and_wide, "scores"),
+    ],
+)
+def test_the_function_raises_the_flags_of_the_callback(flag, make, space):
+    """Evidence: what the callback asks of a layer; and a flag that each case is made to earn."""
     x, y = make(np.random.default_rng(3))
     plain = mutual_information(x, y, n_permutations=20, space=space)
     router = LayerEstimator(Estimator(n_permutations=20, space=space))
