@@ -117,7 +117,7 @@ def test_nearly_separable_classes_are_read_at_any_width(d):
     assert usable.local.mean() * BITS > 1.5
 
 
-@pytest.mark.parametrize(("kind", "d"), [("relu", 64), ("minor", 256)])
+@pytest.mark.parametrize(("kind", "d"), [("relu", 64), pytest.param("minor", 256, marks=pytest.mark.slow)])
 def test_few_samples_a_class_do_not_end_the_search(kind, d):
     """Four samples a class: the strongest penalties read worse than the constant decoder, weak ones 3 to 4 bits better.
 
