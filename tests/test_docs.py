@@ -39,6 +39,15 @@ def test_links_lead_to_files(document):
     assert missing == []
 
 
+def test_the_layout_names_files_that_exist():
+    """Evidence: the file system. What stands in CONTRIBUTING in backquotes and ends in .py, or is a script of .ci."""
+    named = set(re.findall(r"`([\w./]+\.py|\.ci/\w+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    known = {path.relative_to(ROOT).as_posix() for path in (*ROOT.rglob("mi_callback/**/*.py"), *ROOT.glob(".ci/*"))}
+    known |= {path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/*.py")}
+    assert len(named) > 15
+    assert {name for name in named if not any(f"/{path}".endswith(f"/{name}") for path in known)} == set()
+
+
 def test_the_readme_names_commands_that_exist():
     """Evidence: the two commands, and the files and extras that they name."""
     commands = [
