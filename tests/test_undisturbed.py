@@ -459,6 +459,7 @@ SETUPS = {
     ),
     "raised anomalies": Setup(options={"detect_anomaly": True, "deterministic": True}),
 }
+QUICK = {"plain", "dropout", "two workers", "augmented by torch"}  # the others take as long, and are thirty
 
 
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler.step:UserWarning")
@@ -466,7 +467,9 @@ SETUPS = {
 @pytest.mark.filterwarnings("ignore:.*infer the .batch_size. from an ambiguous:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*IterableDataset. has .__len__:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*Checkpoint directory.*exists:UserWarning")
-@pytest.mark.parametrize("name", SETUPS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SETUPS]
+)
 def test_training_is_the_same_with_and_without(tmp_path, name):
     setup = SETUPS[name]
     without = train(tmp_path / "a", setup, [])
