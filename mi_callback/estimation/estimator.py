@@ -233,8 +233,11 @@ class Estimator:
         def sides(points: NDArray[np.int64] | None) -> tuple[NeighborTable, Target]:
             return x.table(space, self.metric, self.k, points), y.target(space, self.metric, self.k, points)
 
-        table, target = sides(self.pilot(n))
-        local = read_table(table, target, self.k).local
+        pilot = self.pilot(n)
+        table, target = sides(pilot)
+        local = np.empty(0)
+        if fits or pilot is not None:  # else all samples are read once, with the null
+            local = read_table(table, target, self.k).local
         points = self.points(n, local)
         if _share_of_repeats(table, target) > _DUPLICATES:
             flags.add(Flag.DUPLICATES)
