@@ -39,7 +39,7 @@ class Memory(Logger):
     name, version = "memory", "0"
 
     def log_metrics(self, metrics, step=None):
-        kept = {k: v for k, v in metrics.items() if not k.startswith("mi_")}
+        kept = {k: v for k, v in metrics.items() if "mi_" not in k}
         if set(kept) - {"epoch"}:
             self.lines.append((step, kept))
 
@@ -454,7 +454,7 @@ SETUPS = {
         callbacks=lambda: [
             EarlyStopping("val_loss", patience=1),
             LearningRateMonitor(),
-            monitor(layers=["net.0"], unit="nats"),
+            monitor(layers=["net.0"], unit="nats", name="nats"),
         ],
     ),
     "raised anomalies": Setup(options={"detect_anomaly": True, "deterministic": True}),
