@@ -22,8 +22,7 @@ __all__ = [
     "Table",
     "compiled",
     "compiled_sum",
-    "count_below",
-    "count_row",
+    "count_within",
     "distance",
     "insert",
     "lower_bound",
@@ -86,6 +85,7 @@ event.register("numba:compile", _Notice())
 
 EUCLIDEAN, CHEBYSHEV = 0, 1
 INF = np.float32(np.inf)
+_ONE, _NONE = np.uint32(1), np.uint32(0)
 
 
 class Table(NamedTuple):
@@ -170,12 +170,13 @@ def lower_bound_scaled(row, length, ratio, value):
 
 
 @compiled
-def count_below(row, limit):
-    """Number of entries below a limit."""
-    count = 0
-    for j in range(row.size):  # the plainest loop: it vectorises
-        count += row[j] < limit
-    return count
+def count_below(row, low, high):
+    """Numbers of entries below two limits; of fewer than 2^32."""
+    below_low, below_high = np.uint32(0), np.uint32(0)
+    for j in range(row.size):  # the plainest loop, in the width of the entries: it vectorises, three times as quick
+        below_low = np.uint32(below_low + (_ONE if row[j] < low else _NONE))
+        below_high = np.uint32(below_high + (_ONE if row[j] < high else _NONE))
+    return np.int64(below_low), np.int64(below_high)
 
 
 @compiled
@@ -186,43 +187,47 @@ def widened(radius, metric, absolute, relative):
 
 
 @compiled
-def count_row(approximate, x, i, metric, ratio, epsilon, absolute, relative):
-    """Number of samples whose distance to i, times a ratio, is below epsilon > 0; close calls are recomputed.
+def count_within(approximate, x, i, metric, ratio, epsilons, absolute, relative, counts):
+    """Count the samples whose distance to i, times a ratio, is below each of some radii; close calls are recomputed.
+
+    A piece of the distances is held against all radii while it is in the cache.
 
     Args:
         approximate: (n,) distances (Euclidean: squared) of sample i to all samples.
         x: (n, d) values.
         i: sample, itself not counted.
         metric: EUCLIDEAN or CHEBYSHEV.
-        ratio: factor that turns the distances into the unit of epsilon.
-        epsilon: radius.
+        ratio: factor that turns the distances into the unit of the radii.
+        epsilons: (E,) radii above zero.
         absolute, relative: bounds on the error of the approximate distances.
+        counts: (E,) written.
     """
-    limit = epsilon / ratio
-    high = widened(limit, metric, absolute, relative)
-    low = np.float32(2) * (limit * limit if metric == EUCLIDEAN else limit) - high
-    count = 0
-    if not (low < high < INF):  # squares leave the range of floats
-        for j in range(approximate.size):
-            count += distance(x, i, x, j, metric) * ratio < epsilon
-        return count - 1
+    lows, highs = np.empty(epsilons.size, np.float32), np.empty(epsilons.size, np.float32)
+    for e in range(epsilons.size):
+        counts[e] = -1
+        limit = epsilons[e] / ratio
+        highs[e] = widened(limit, metric, absolute, relative)
+        lows[e] = np.float32(2) * (limit * limit if metric == EUCLIDEAN else limit) - highs[e]
+        if not (lows[e] < highs[e] < INF):  # squares leave the range of floats
+            for j in range(approximate.size):
+                counts[e] += distance(x, i, x, j, metric) * ratio < epsilons[e]
+            lows[e] = highs[e] = -INF
     for start in range(0, approximate.size, 2048):  # few pieces hold a close call, and there few of their parts
         piece = approximate[start : start + 2048]
-        surely = 0
-        possibly = 0
-        for j in range(piece.size):  # the plainest loop: it vectorises
-            surely += piece[j] < low
-            possibly += piece[j] < high
-        count += surely
-        if possibly == surely:
-            continue
-        for part_start in range(0, piece.size, 128):
-            part = piece[part_start : part_start + 128]
-            if count_below(part, high) > count_below(part, low):
-                for j in range(part.size):
-                    if low <= part[j] < high:
-                        count += distance(x, i, x, start + part_start + j, metric) * ratio < epsilon
-    return count - 1
+        for e in range(epsilons.size):
+            low, high = lows[e], highs[e]
+            surely, possibly = count_below(piece, low, high)
+            counts[e] += surely
+            if possibly == surely:
+                continue
+            for part_start in range(0, piece.size, 128):
+                part = piece[part_start : part_start + 128]
+                surely, possibly = count_below(part, low, high)
+                if possibly > surely:
+                    for j in range(part.size):
+                        if low <= part[j] < high:
+                            j_at = start + part_start + j
+                            counts[e] += distance(x, i, x, j_at, metric) * ratio < epsilons[e]
 
 
 @compiled

@@ -28,7 +28,7 @@ from mi_callback.estimation.kernels.basics import (
     Output,
     Table,
     compiled,
-    count_row,
+    count_within,
     distance,
     insert,
     lower_bound,
@@ -138,9 +138,14 @@ def scan_scalar(table: Table, line: Line, psi, k, block: Block, output: Output):
     best = np.empty(k, np.float32)
     listed = np.empty(n, np.float32)  # distances of the neighbours that the row at hand lists
     listed[:] = INF
+    # Permutations under which the row's samples are still to be counted, all in one pass over its distances.
+    n_permutations = completed.shape[1]
+    counted, radii_counted = np.empty(n_permutations, np.int64), np.empty(n_permutations, np.float32)
+    x_counted, y_counted = np.empty_like(counted), np.empty_like(counted)
     for r in range(rows.size):
         at_row = rows[r]
         i = table.samples[at_row]
+        n_counted = 0
         length, own_radius = lengths[at_row], radii[at_row]
         row, row_indices = distances[at_row, :length], indices[at_row, :length]
         for c in range(row.size):
@@ -205,11 +210,21 @@ def scan_scalar(table: Table, line: Line, psi, k, block: Block, output: Output):
                 joint = _joint_line(i, position, values, samples, leaders)
                 term = psi[joint] - psi[copies[at_row]] - psi[line_copies[position]]
             else:
+                y_count = within_line(values, position, below, above, kth)
                 if kth > own_radius:
-                    x_count = count_row(approximate, x, i, metric, np.float32(1), kth, absolute, relative) + 1
-                else:
-                    x_count = lower_bound(row, row.size, kth) + 1
-                term = psi[k] - psi[x_count] - psi[within_line(values, position, below, above, kth)]
+                    counted[n_counted], radii_counted[n_counted], y_counted[n_counted] = p, kth, y_count
+                    n_counted += 1
+                    continue
+                term = psi[k] - psi[lower_bound(row, row.size, kth) + 1] - psi[y_count]
+            sums[p] += term
+            if p == 0:
+                local[at_row] = term
+        if n_counted:
+            radii_of_row = radii_counted[:n_counted]
+            count_within(approximate, x, i, metric, np.float32(1), radii_of_row, absolute, relative, x_counted)
+        for c in range(n_counted):
+            p = counted[c]
+            term = psi[k] - psi[x_counted[c] + 1] - psi[y_counted[c]]
             sums[p] += term
             if p == 0:
                 local[at_row] = term
@@ -290,10 +305,14 @@ def complete_labels(table: Table, classes: Classes, psi, k, block: Block, output
     approximates, slack, labels, members = block.distances, block.slack, classes.labels, classes.members
     relative = slack[rows.size]
     best = np.empty(k, np.float32)
+    n_permutations = completed.shape[1]
+    counted, radii_counted = np.empty(n_permutations, np.int64), np.empty(n_permutations, np.float32)
+    x_counted, wanted_counted, sizes_counted = np.empty_like(counted), np.empty_like(counted), np.empty_like(counted)
     for r in range(rows.size):
         at_row, approximate, absolute = rows[r], approximates[r], slack[r]
         i = table.samples[at_row]
-        for p in range(completed.shape[1]):
+        n_counted = 0
+        for p in range(n_permutations):
             if completed[at_row, p] < 0:
                 continue
             own = labels[p, i]
@@ -310,11 +329,21 @@ def complete_labels(table: Table, classes: Classes, psi, k, block: Block, output
                         insert(nearest, radius)
                         limit = widened(nearest[wanted - 1], metric, absolute, relative)
             kth = nearest[wanted - 1]
-            if kth == 0:
-                term = psi[_joint_labels(i, own_members, leaders)] - psi[copies[at_row]] - psi[own_members.size]
-            else:
-                x_count = count_row(approximate, x, i, metric, np.float32(1), kth, absolute, relative) + 1
-                term = psi[wanted] - psi[x_count] - psi[own_members.size]
+            if kth != 0:
+                counted[n_counted], radii_counted[n_counted] = p, kth
+                wanted_counted[n_counted], sizes_counted[n_counted] = wanted, own_members.size
+                n_counted += 1
+                continue
+            term = psi[_joint_labels(i, own_members, leaders)] - psi[copies[at_row]] - psi[own_members.size]
+            output.sums[p] += term
+            if p == 0:
+                output.local[at_row] = term
+        if n_counted:
+            radii_of_row = radii_counted[:n_counted]
+            count_within(approximate, x, i, metric, np.float32(1), radii_of_row, absolute, relative, x_counted)
+        for c in range(n_counted):
+            p = counted[c]
+            term = psi[wanted_counted[c]] - psi[x_counted[c] + 1] - psi[sizes_counted[c]]
             output.sums[p] += term
             if p == 0:
                 output.local[at_row] = term
@@ -360,9 +389,14 @@ def scan_table(table: Table, other: Table, partners: Partners, psi, k, block: Bl
     best = np.empty(k, np.float32)
     listed = np.empty(n, np.float32)  # distances of the neighbours that the row at hand lists
     listed[:] = INF
+    # Permutations under which the row's samples are still to be counted, all in one pass over its distances.
+    n_permutations = completed.shape[1]
+    counted, radii_counted = np.empty(n_permutations, np.int64), np.empty(n_permutations, np.float32)
+    x_counted, y_counted = np.empty_like(counted), np.empty_like(counted)
     for r in range(rows.size):
         at_row = rows[r]
         i = table.samples[at_row]
+        n_counted = 0
         length, own_radius = lengths[at_row], radii[at_row]
         row, row_indices = distances[at_row, :length], indices[at_row, :length]
         for c in range(row.size):
@@ -430,15 +464,29 @@ def scan_table(table: Table, other: Table, partners: Partners, psi, k, block: Bl
                 )
                 term = psi[joint] - psi[copies[at_row]] - psi[other_copies[other_at]]
             else:
-                if kth > own_radius:
-                    x_count = count_row(approximate, x, i, metric, np.float32(1), kth, absolute, relative) + 1
-                else:
-                    x_count = lower_bound(row, row.size, kth) + 1
-                if kth > other_radius:
+                # Counts still missing are 0: a sample counts itself.
+                x_count = 0 if kth > own_radius else lower_bound(row, row.size, kth) + 1
+                y_count = 0 if kth > other_radius else lower_bound_scaled(other_row, other_row.size, ratio, kth) + 1
+                if not x_count:
+                    counted[n_counted], radii_counted[n_counted], y_counted[n_counted] = p, kth, y_count
+                    n_counted += 1
+                    continue
+                if not y_count:
                     x_counts[at_row, p] = x_count
                     continue
-                y_count = lower_bound_scaled(other_row, other_row.size, ratio, kth) + 1
                 term = psi[k] - psi[x_count] - psi[y_count]
+            sums[p] += term
+            if p == 0:
+                local[at_row] = term
+        if n_counted:
+            radii_of_row = radii_counted[:n_counted]
+            count_within(approximate, x, i, metric, np.float32(1), radii_of_row, absolute, relative, x_counted)
+        for c in range(n_counted):
+            p = counted[c]
+            if not y_counted[c]:
+                x_counts[at_row, p] = x_counted[c] + 1
+                continue
+            term = psi[k] - psi[x_counted[c] + 1] - psi[y_counted[c]]
             sums[p] += term
             if p == 0:
                 local[at_row] = term

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mi_callback.estimation.kernels.basics import EUCLIDEAN, INF, Block, Table, compiled, count_row, distance
+from mi_callback.estimation.kernels.basics import EUCLIDEAN, INF, Block, Table, compiled, count_within, distance
 
 __all__ = ["count_nearer", "gather_candidates", "restrict_rows", "select_neighbors", "sorted_line_neighbors"]
 
@@ -47,6 +47,15 @@ def _sort_keys(keys, size, spare, counts):
 
 
 @compiled
+def _all_above(row, limit):
+    """Whether all entries lie above a limit; not, if one of them is not a number."""
+    above = 0
+    for j in range(row.size):
+        above += row[j] > limit
+    return above == row.size
+
+
+@compiled
 def gather_candidates(distances, start, margins, candidates, sizes):
     """Append the samples of a tile that may lie within a row's radius to its candidates.
 
@@ -61,15 +70,18 @@ def gather_candidates(distances, start, margins, candidates, sizes):
     capacity = candidates.shape[1]
     for r in range(n_rows):
         size, margin = sizes[r], margins[r]
-        if size + n_tile < capacity:
-            for j in range(n_tile):
-                candidates[r, size] = start + j
-                size += not distances[r, j] > margin  # what overflowed is a candidate too
-        else:
-            for j in range(n_tile):
-                if not distances[r, j] > margin:
+        has_room = size + n_tile < capacity
+        for part_start in range(0, n_tile, 32):  # most parts hold none: looking that up vectorises
+            part = distances[r, part_start : part_start + 32]
+            if _all_above(part, margin):
+                continue
+            for j in range(part.size):
+                if has_room:
+                    candidates[r, size] = start + part_start + j
+                    size += not part[j] > margin  # what overflowed is a candidate too
+                elif not part[j] > margin:
                     if size < capacity:
-                        candidates[r, size] = start + j
+                        candidates[r, size] = start + part_start + j
                     size += 1
         sizes[r] = size
 
@@ -221,10 +233,18 @@ def count_nearer(table: Table, block: Block, ratio, starts, epsilon, counts):
     x, metric, rows, slack = table.values, table.metric, block.rows, block.slack
     distances = block.distances
     for r in range(rows.size):
-        for e in range(starts[r], starts[r + 1]):
-            if e > starts[r] and epsilon[e] == epsilon[e - 1]:
-                counts[e] = counts[e - 1]
-            else:
-                counts[e] = count_row(
-                    distances[r], x, table.samples[rows[r]], metric, ratio, epsilon[e], slack[r], slack[rows.size]
-                )
+        radii = epsilon[starts[r] : starts[r + 1]]
+        distinct = np.empty(radii.size, np.float32)
+        n_distinct = 0
+        for e in range(radii.size):
+            if e == 0 or radii[e] != radii[e - 1]:
+                distinct[n_distinct] = radii[e]
+                n_distinct += 1
+        found = np.empty(n_distinct, np.int64)
+        count_within(
+            distances[r], x, table.samples[rows[r]], metric, ratio, distinct[:n_distinct], slack[r], slack[rows.size], found
+        )
+        at = -1
+        for e in range(radii.size):
+            at += e == 0 or radii[e] != radii[e - 1]
+            counts[starts[r] + e] = found[at]
