@@ -35,7 +35,7 @@ LARGE = 2**23
 
 _ROWS, _DISTANCES = 128, 2**26  # rows a task, and their distances to all samples, which each thread holds at once
 _ROWS_TO_FILL, _ROOM = 256, 4  # rows a task of filling; candidates there is room for, in table widths
-_TILE = 8_192  # samples a matrix product: they stay in the cache while their norms and products are taken
+_TILE = 2_048  # samples a matrix product: it stays in the cache while it is looked through
 _FEW_FEATURES = 4  # up to here differences are as quick as a matrix product, and exact
 _PROBES, _SAMPLES_A_PROBE = 256, 64  # distances looked at to guess a row's radius: so many at least, one in so many
 _MODERATE = 2.0**20  # magnitude whose squares are far from the ends of the range of floats
@@ -277,24 +277,26 @@ class NeighborTable:
         counts = np.full(len(rows), self.n_samples - 1, np.int64)
         wanted = np.flatnonzero(~everyone)
         if len(wanted):
-            # Coincident samples share their distances: one row serves all. Sort by row, then by radius, as one number.
+            # Coincident samples share their distances: one row serves all. Row and radius as one number, each once.
             _, first, group = np.unique(self.leaders[self.samples], return_index=True, return_inverse=True)
-            sources = first[group][rows[wanted]]
-            order = np.argsort((sources.astype(np.int64) << 32) | epsilon[wanted].view(np.int32))
-            starts = np.flatnonzero(np.diff(sources[order], prepend=-1))
-            distinct = sources[order[starts]]
-            starts = np.append(starts, len(order))
-            sorted_epsilon = epsilon[wanted][order]
-            found = np.empty(len(order), np.int64)
-
-            table, buffers = self.arrays, Buffers()
+            keys = first[group][rows[wanted]].astype(np.int64) << 32 | epsilon[wanted].view(np.int32)
+            keys, place = np.unique(keys, return_inverse=True)
+            sources, radii = keys >> 32, (keys & 0xFFFFFFFF).astype(np.uint32).view(np.float32)
+            starts = np.flatnonzero(np.diff(sources, prepend=-1))
+            distinct = sources[starts]
+            starts = np.append(starts, len(keys))
+            found = np.full(len(keys), -1, np.int64)  # a sample is not counted itself
+            table = self.arrays
 
             def count(start: int, stop: int) -> None:
-                block = self.distances_to_all(distinct[start:stop], buffers)
-                kernels.count_nearer(table, block, single, starts[start : stop + 1], sorted_epsilon, found)
+                chosen, of_rows = distinct[start:stop], starts[start : stop + 1]
+                for first in range(0, self.n_samples, _TILE):
+                    tile = slice(first, min(first + _TILE, self.n_samples))
+                    distances, slack = self._distances(chosen, tile)
+                    kernels.count_nearer(table, chosen, distances, first, slack, single, of_rows, radii, found)
 
-            run_in_threads(count, len(distinct), rows_per_task(self.n_samples))
-            counts[wanted[order]] = found
+            run_in_threads(count, len(distinct), _ROWS)
+            counts[wanted] = found[place]
         return counts
 
     def _typical_distance(self, rank: int) -> float:

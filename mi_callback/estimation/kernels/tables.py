@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mi_callback.estimation.kernels.basics import EUCLIDEAN, INF, Block, Table, compiled, count_within, distance
+from mi_callback.estimation.kernels.basics import EUCLIDEAN, INF, Table, compiled, count_limits, count_piece, distance
 
 __all__ = ["count_nearer", "gather_candidates", "restrict_rows", "select_neighbors", "sorted_line_neighbors"]
 
@@ -219,32 +219,23 @@ def restrict_rows(table: Table, rows, local, start, stop, part: Table):
 
 
 @compiled
-def count_nearer(table: Table, block: Block, ratio, starts, epsilon, counts):
-    """Count the samples whose distance times ``ratio`` is below each of a row's radii; close calls are recomputed.
+def count_nearer(table: Table, rows, distances, start, slack, ratio, starts, epsilon, counts):
+    """Add the samples of a tile whose distance times ``ratio`` is below each of a row's radii.
 
     Args:
         table: the samples.
-        block: rows, with their distances.
+        rows: (B,) rows of the table.
+        distances: (B, t) approximate distances (Euclidean: squared) to the samples from ``start`` on.
+        start: the first of them.
+        slack: (B + 1,) bounds on their errors, as in a block.
         ratio: factor that turns the distances into the unit of the radii.
         starts: (B + 1,) the radii of row r are ``epsilon[starts[r]:starts[r + 1]]``.
-        epsilon: radii, positive, ascending in each row.
-        counts: written, the sample itself not counted.
+        epsilon: radii, positive.
+        counts: raised, the sample itself counted.
     """
-    x, metric, rows, slack = table.values, table.metric, block.rows, block.slack
-    distances = block.distances
+    x, metric, samples = table.values, table.metric, table.samples
     for r in range(rows.size):
-        radii = epsilon[starts[r] : starts[r + 1]]
-        distinct = np.empty(radii.size, np.float32)
-        n_distinct = 0
-        for e in range(radii.size):
-            if e == 0 or radii[e] != radii[e - 1]:
-                distinct[n_distinct] = radii[e]
-                n_distinct += 1
-        found = np.empty(n_distinct, np.int64)
-        count_within(
-            distances[r], x, table.samples[rows[r]], metric, ratio, distinct[:n_distinct], slack[r], slack[rows.size], found
-        )
-        at = -1
-        for e in range(radii.size):
-            at += e == 0 or radii[e] != radii[e - 1]
-            counts[starts[r] + e] = found[at]
+        i, row = samples[rows[r]], distances[r]
+        for e in range(starts[r], starts[r + 1]):
+            low, high = count_limits(epsilon[e], ratio, metric, slack[r], slack[rows.size])
+            counts[e] += count_piece(row, start, x, i, metric, ratio, epsilon[e], low, high)
