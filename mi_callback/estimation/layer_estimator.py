@@ -23,7 +23,7 @@ from mi_callback.estimation.evidence import Witness
 from mi_callback.estimation.flagging import flags_from_mixture, flags_from_samples, judged, with_flags
 from mi_callback.estimation.mixture import mixture_information
 from mi_callback.estimation.permutation import stream
-from mi_callback.estimation.points import FEWEST, MOST, evaluation_points
+from mi_callback.estimation.points import MOST, PILOT, evaluation_points
 from mi_callback.estimation.records import Flag, MutualInformation
 from mi_callback.estimation.variable import PlainSpace, Variable
 from mi_callback.quantities import measured_for
@@ -88,12 +88,15 @@ class LayerEstimator:
         self._without_null.n_permutations = 0
 
     def _for_resolution(self, n_samples: int) -> Estimator:
-        """The estimator for what is infinite: no space reads it better, and few points let layers share X's table."""
+        """The estimator for what is infinite: no space reads it better, and at the pilot's points the tables are there.
+
+        Its error bar is .02 nats of 5 there (60,000 images, perceptron), and all layers share the table of X.
+        """
         estimator = copy.copy(self.estimator)
         if estimator.space == "auto":
             estimator.space = "scores"
         if estimator.n_points == "auto" and n_samples > MOST:
-            estimator.n_points = FEWEST
+            estimator.n_points = PILOT
         return estimator
 
     def use(self, x: Variable | None, y: Variable | None) -> None:

@@ -147,7 +147,7 @@ class NeighborTable:
             unit_rank: take the typical distance to the neighbour of this rank for unit (the balanced scale).
             points: shape (R,), ascending: the samples whose neighbours are wanted; None for all.
         """
-        n, d = values.shape
+        n = len(values)
         width = min(width, n - 1)
         samples = np.arange(n) if points is None else np.asarray(points, dtype=np.int64)
         if values.dtype != np.float32 or values.size <= LARGE:
@@ -177,10 +177,7 @@ class NeighborTable:
             copies=np.empty(len(samples), np.int32),
             leaders=np.arange(n, dtype=np.int32),
         )
-        if d == 1:
-            table._fill_from_line()
-        else:
-            table._fill_from_tiles()
+        table._fill()
         return replace(table, unit=scale if unit_rank is None else table._typical_distance(unit_rank))
 
     @property
@@ -218,6 +215,31 @@ class NeighborTable:
             farthest=self.farthest,
             copies=self.copies,
         )
+
+    def extended(self, points: NDArray[np.integer], *, unit_rank: int | None = None) -> NeighborTable:
+        """The table at more points: those rows that it lacks are looked for.
+
+        Args:
+            points: shape (Q,), ascending; all samples that the table has rows for are among them.
+            unit_rank: take the typical distance to the neighbour of this rank for unit; if None the unit stays.
+        """
+        samples = np.asarray(points, dtype=np.int64)
+        is_new = ~np.isin(samples, self.samples, assume_unique=True)
+
+        def with_rows(table: NeighborTable, n_rows: int) -> NeighborTable:
+            return replace(table, **{name: np.empty((n_rows, *own.shape[1:]), own.dtype) for name, own in rows.items()})
+
+        names = ("samples", "indices", "distances", "lengths", "radii", "farthest", "copies")
+        rows = {name: getattr(self, name) for name in names}
+        new = with_rows(self, int(is_new.sum()))
+        new.samples[:] = samples[is_new]
+        new = replace(new, leaders=self.leaders.copy())
+        new._fill()
+        table = with_rows(new, len(samples))
+        for name, own in rows.items():
+            getattr(table, name)[~is_new] = own
+            getattr(table, name)[is_new] = getattr(new, name)
+        return table if unit_rank is None else replace(table, unit=table._typical_distance(unit_rank))
 
     def restricted(
         self,
@@ -302,6 +324,13 @@ class NeighborTable:
     def _typical_distance(self, rank: int) -> float:
         column = self.distances[:, min(rank, self.indices.shape[1]) - 1]
         return typical(column[np.isfinite(column)].astype(np.float64))  # filtered rows can be shorter
+
+    def _fill(self) -> None:
+        """Write all rows."""
+        if self.values.shape[1] == 1:
+            self._fill_from_line()
+        else:
+            self._fill_from_tiles()
 
     def _fill_from_tiles(self) -> None:
         """Write all rows: candidates within a guessed radius tile by tile, then their distances, sorted."""
