@@ -146,7 +146,7 @@ class Estimator:
     def usable(self, x: Variable, y: Variable) -> MutualInformation:
         """What a held-out linear decoder gets out of x about y, in ``unit``; NaN for fewer than ten samples.
 
-        The record's ``n_samples`` is the number that was read, at most 20,000.
+        The record's ``n_samples`` is the number that was read, at most 10,000.
         """
         name = "logistic" if y.discrete else "ridge"
         if x.n_samples < _FEWEST_DECODED:

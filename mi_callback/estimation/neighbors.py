@@ -260,9 +260,13 @@ class NeighborTable:
         place[part] = np.arange(len(part), dtype=np.int32)
         rows = part if self.is_complete else np.flatnonzero(place[self.samples] >= 0)
         samples = place[self.samples[rows]].astype(np.int64)
-        _, leader, group, sizes = np.unique(
-            self.leaders[part], return_index=True, return_inverse=True, return_counts=True
-        )
+        if (self.leaders == np.arange(self.n_samples)).all():  # no samples coincide: nothing to sort
+            leaders, copies = np.arange(len(part), dtype=np.int32), np.ones(len(rows), np.int32)
+        else:
+            _, leader, group, sizes = np.unique(
+                self.leaders[part], return_index=True, return_inverse=True, return_counts=True
+            )
+            leaders, copies = leader[group].astype(np.int32), sizes[group][samples].astype(np.int32)
         shape = (len(rows), min(width or self.indices.shape[1], len(part) - 1))
         values = self.values[part]
         table = replace(
@@ -275,8 +279,8 @@ class NeighborTable:
             lengths=np.empty(len(rows), np.int32),
             radii=np.empty(len(rows), np.float32),
             farthest=self.farthest[rows],
-            copies=sizes[group][samples].astype(np.int32),
-            leaders=leader[group].astype(np.int32),
+            copies=copies,
+            leaders=leaders,
         )
         whole, filtered = self.arrays, table.arrays
         run_in_threads(
