@@ -121,7 +121,9 @@ class Output(NamedTuple):
     completed: NDArray[
         np.float32
     ]  # (rows, P) radius of a row that went beyond its table, else -1; of labels inf if it is still to be read
-    x_counts: NDArray[np.int32]  # (rows, P) n_x + 1 of a row of which a side is still to be counted, 0 if it is this one;
+    x_counts: NDArray[
+        np.int32
+    ]  # (rows, P) n_x + 1 of a row of which a side is still to be counted, 0 if it is this one;
     y_counts: NDArray[np.int32]  # else both are as they were
 
 
