@@ -20,9 +20,11 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from benchmarks.collecting import peak_memory
 from benchmarks.timing import machine
 
 K, P, POINTS = 3, 100, 2_000
@@ -91,7 +93,8 @@ x, y = sample(n, d)
 before = peak()
 began, used = time.perf_counter(), time.process_time()
 estimate = mutual_information(x, y, k=K, n_permutations=P, n_points=POINTS, unit="nats")
-print(time.perf_counter() - began, time.process_time() - used, (peak() - before) / 1e6, estimate.mi, estimate.stderr, estimate.space, sep="|")
+seconds = time.perf_counter() - began, time.process_time() - used
+print(*seconds, (peak() - before) / 1e6, estimate.mi, estimate.stderr, estimate.space, sep="|")
 """
 
 
@@ -160,7 +163,7 @@ def peers() -> None:
         scaled = once.times((1 + P) * (n / _NPEET_SAMPLES) ** 2)
         print(
             f"  NPEET (npeet_plus): {once} for a set of {_NPEET_SAMPLES:,}, scaled with the square of n and to {1 + P} "
-            f"estimates {scaled.clock / 3600:.0f} h, {scaled.processors / own.processors:,.0f} times our processor time",
+            f"estimates {scaled.clock / 3600:.0f} h, {scaled.processors / own.processors:,.0f} times ours",
             flush=True,
         )
 
@@ -179,8 +182,8 @@ def pieces() -> None:
         points = np.sort(rng.permutation(n)[:512])
         scores = normal_scores(x)
         scored = Seconds.of(lambda x=x: normal_scores(x))
-        width, rank = default_width(n, K), balance_rank(n, K)
-        table = Seconds.of(lambda: NeighborTable.build(scores, width, unit_rank=rank, points=points))
+        build = partial(NeighborTable.build, scores, default_width(n, K), unit_rank=balance_rank(n, K), points=points)
+        table = Seconds.of(build)
         rate = 2 * len(points) * n * d / table.processors / 1e9
         print(
             f"{n:,} x {d}: normal scores {scored}, {scored.processors / n / d * 1e9:.1f} ns a value; table of "
@@ -404,10 +407,10 @@ def residual() -> None:
     monitor, measured = trained(model, colours(50_000), 1, layers=layers)
     rows = monitor.history.to_rows()  # type: ignore[attr-defined]
     failed = sum(not np.isfinite(row["mi"]) for row in rows)
-    peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1e6
     print(
-        f"ResNet-18 of 32 channels, 50,000 x 3 x 32 x 32, {len(layers)} layers, both planes, one epoch ({measured[0]}): "
-        f"{measured[0].seconds}, {len(rows)} rows, {failed} failed, peak of the process {peak:.1f} GB",
+        f"ResNet-18 of 32 channels, 50,000 x 3 x 32 x 32, {len(layers)} layers, both planes, one epoch: "
+        f"{measured[0].seconds} ({measured[0]}), {len(rows)} rows, {failed} failed, peak of the process "
+        f"{peak_memory() / 1e9:.1f} GB",
         flush=True,
     )
 
