@@ -1,6 +1,6 @@
 """A model and its training set in, aligned arrays out. Needs torch and Lightning; knows nothing of estimating."""
 
-from mi_callback.collection.distributed import Processes, check_strategy, gather, join
+from mi_callback.collection.distributed import Processes, Together, check_strategy, gather, join
 from mi_callback.collection.errors import CollectionError
 from mi_callback.collection.isolation import random_state_kept
 from mi_callback.collection.layers import OUTPUT, Layer, select_layers
@@ -12,6 +12,7 @@ __all__ = [
     "CollectionError",
     "Layer",
     "Processes",
+    "Together",
     "check_strategy",
     "gather",
     "join",

@@ -51,6 +51,7 @@ class Collected:
         left_out: keys of dict batches that neither the model nor the measurement uses.
         inputs_reduction: what was done to X if it is too wide to keep; None if nothing was.
         inputs_are_ids: whether X holds integers of a model that looks integers up, as token ids in an embedding.
+        shared: labels of layers that every process has, and that they estimate together.
     """
 
     inputs: NDArray[Any] | None
@@ -63,6 +64,7 @@ class Collected:
     left_out: tuple[str, ...] = ()
     inputs_reduction: str | None = None
     inputs_are_ids: bool = False
+    shared: frozenset[str] = frozenset()
 
 
 def sweep(

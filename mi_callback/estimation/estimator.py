@@ -21,6 +21,7 @@ from mi_callback.estimation.checks import (
 from mi_callback.estimation.dimension import intrinsic_dimension
 from mi_callback.estimation.flagging import judged, spaces_disagree, with_flags
 from mi_callback.estimation.neighbors import Metric, NeighborTable
+from mi_callback.estimation.parallel import Team, shared_among
 from mi_callback.estimation.permutation import Permutations, p_value
 from mi_callback.estimation.points import MOST, PILOT, NPoints, evaluation_points, points_needed
 from mi_callback.estimation.readings import Reading, read_table
@@ -55,6 +56,7 @@ class Estimator:
 
     Attributes:
         most_points: the most evaluation points to take, whatever ``n_points`` asks for; None for no limit.
+        team: processes that all make the same estimates of the same samples, and share out the evaluation points.
 
     Raises:
         ValueError, TypeError: an argument that is not understood.
@@ -82,6 +84,7 @@ class Estimator:
         self.unit: Unit = unit
         self.n_points = check_points(n_points, self.k)
         self.most_points: int | None = None
+        self.team: Team | None = None
 
     def estimate(self, x: Variable, y: Variable) -> MutualInformation:
         """Mutual information I(x; y), in ``unit``.
@@ -98,8 +101,13 @@ class Estimator:
         samples, classes = x.values, y.labels.codes if y.discrete else None
         taken_for = f"{y.name} as {y.kind}"
         x, y, flags = _without_singletons(x, y)
-        estimate = dataclasses.replace(self._estimate(x, y, flags), reason=taken_for)
+        with shared_among(self.team):
+            estimate = dataclasses.replace(self._estimate(x, y, flags), reason=taken_for)
         return judged(estimate, x=samples, labels=classes)
+
+    def at_points(self, n_samples: int) -> bool:
+        """Whether so many samples are estimated at evaluation points."""
+        return self._limit(n_samples) < n_samples
 
     def pilot(self, n_samples: int) -> NDArray[np.int64] | None:
         """The first of the evaluation points; None where all samples are points."""

@@ -13,6 +13,7 @@ from mi_callback.collection import (
     CollectionError,
     Layer,
     Processes,
+    Together,
     gather,
     join,
     select_layers,
@@ -199,7 +200,8 @@ class EpochMeasurer:
         """The sweep of all processes, with X and Y taken over."""
         with progress_bar(trainer, "Mutual information, sweep") as advance:
             local, error = self._attempt(lambda: self._sweep(trainer, pl_module, on_batch=advance))
-        collected = gather(local, error, self.processes)
+        at_points = self._measurer.estimator.at_points
+        collected = gather(local, error, self.processes, at_points)
         del local  # its arrays live on in what was gathered, or not at all
         _, error = self._attempt(lambda: self._measurer.prepare(collected))
         if (failed := self.processes.agree(error)) is not None:
@@ -259,16 +261,26 @@ class EpochMeasurer:
         return self._measurer.audit(found, list(order), self.processes.share(ceilings)[0])
 
     def _my_estimates(self, trainer: Trainer, collected: Collected) -> list[Measured]:
+        """Estimates of this process's layers; of those that all have, rank 0 keeps them."""
         n_total = len(collected.layers) * len(self._measurer.quantities)
+        together = Together(self.processes)
         with progress_bar(trainer, "Mutual information, estimates") as advance:
             done = iter(range(n_total))
-            return list(
-                self._measurer.measure(
-                    collected,
-                    lambda layer, quantity: advance(next(done, n_total), n_total),
-                    stochastic=self._stochastic,
-                )
-            )
+
+            def starts(layer: str, quantity: str) -> None:
+                advance(next(done, n_total), n_total)
+                is_shared = layer in collected.shared
+                if is_shared:
+                    together.begin()
+                self._measurer.share_points(together if is_shared else None)
+
+            try:
+                found = list(self._measurer.measure(collected, starts, stochastic=self._stochastic))
+            finally:
+                self._measurer.share_points(None)
+                if collected.shared:
+                    together.finish()
+        return [one for one in found if self.processes.rank == 0 or one.layer not in collected.shared]
 
     @staticmethod
     def _attempt(task: Callable[[], Any]) -> tuple[Any, Exception | None]:

@@ -18,6 +18,7 @@ from mi_callback.estimation.entropy import is_enumerable
 from mi_callback.estimation.flagging import with_flags
 from mi_callback.estimation.kinds import Kind
 from mi_callback.estimation.layer_estimator import BY_NEIGHBORS, LayerEstimator, Measured
+from mi_callback.estimation.parallel import Team
 from mi_callback.quantities import LIMITS, QUANTITIES, measured_for, quantity
 
 __all__ = ["Measurer", "audited", "has_metric", "noisy_layers"]
@@ -54,6 +55,13 @@ class Measurer:
         if most != self.estimator.most_points:
             self.estimator = copy.copy(self.estimator)
             self.estimator.most_points = most
+            self._layers.estimate_by(self.estimator)
+
+    def share_points(self, team: Team | None) -> None:
+        """Share the evaluation points out among processes that make the same estimates from now on; None for alone."""
+        if team is not self.estimator.team:
+            self.estimator = copy.copy(self.estimator)
+            self.estimator.team = team
             self._layers.estimate_by(self.estimator)
 
     @property
