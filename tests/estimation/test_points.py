@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mi_callback import mutual_information
-from mi_callback.estimation import parallel
+from mi_callback.estimation import Estimator, parallel
 from mi_callback.estimation.mixture import mixture_information
 from mi_callback.estimation.neighbors import NeighborTable
 from mi_callback.estimation.permutation import Permutations
@@ -172,9 +172,10 @@ def test_points_estimate_the_whole_with_the_error_that_is_said(name):
     The error bar counts fresh samples too; that part is small beside the points', which are a tenth of all.
     """
     x, y = case(name, 2_000)
+    x, y = Variable(x, discrete=False), Variable(y, discrete=name == "classes")
     options = {"space": "scores", "unit": "nats", "n_permutations": 0}
-    whole = mutual_information(x, y, n_points=None, **options)
-    draws = [mutual_information(x, y, n_points=200, seed=seed, **options) for seed in range(200)]
+    whole = Estimator(n_points=None, **options).estimate(x, y)
+    draws = [Estimator(n_points=200, seed=seed, **options).estimate(x, y) for seed in range(200)]
     _check_draws([d.raw for d in draws], [d.stderr for d in draws], whole.raw)
 
 
