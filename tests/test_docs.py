@@ -57,7 +57,7 @@ def test_the_readme_names_commands_that_exist():
     ]
     assert len(commands) == 2
     assert "examples/regression.py" in commands[0]
-    assert commands[1].endswith("-m pytest")
+    assert commands[1].endswith("-m pytest -n 2")
     assert (ROOT / "constraints.txt").exists()
 
 
