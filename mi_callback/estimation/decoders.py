@@ -132,8 +132,8 @@ def _ridge_solve(gram: NDArray[np.float64], cross: NDArray[np.float64], penalty:
         return np.zeros_like(cross)
     penalised = gram.copy()
     penalised[np.diag_indices(len(gram))] += penalty
-    # Its own transpose, and in LAPACK's order: a third less than copied there. LAPACK itself, since scipy's wrappers take
-    # as long again for a few dozen features.
+    # Its own transpose, and in LAPACK's order: a third less than copied there. LAPACK itself, since scipy's wrappers of
+    # it take longer than 8 features do.
     factor, failed = dpotrf(penalised.T, lower=True, clean=False, overwrite_a=True)
     assert not failed, "a penalised Gram matrix is positive definite"
     return np.asarray(dpotrs(factor, cross, lower=True)[0])
