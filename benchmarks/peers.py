@@ -34,23 +34,23 @@ def scikit_learn(x: Array, y: Array, k: int) -> float:
     return float(mutual_info_regression(x, y.reshape(-1), n_neighbors=k, random_state=0).sum())
 
 
-def brute_force_torch(x: Array, y: Array, k: int) -> float:
-    """KSG 1 from blocks of full distance rows in torch, float32, all cores."""
+def brute_force_torch(x: Array, y: Array, k: int, n_rows: int | None = None) -> float:
+    """KSG 1 from blocks of full distance rows in torch, float32, all cores; at the first rows only if asked for."""
     n = len(x)
     tx, ty = torch.from_numpy(x).float(), torch.from_numpy(y.reshape(n, -1)).float()
     total = 0.0
-    for rows in torch.arange(n).split(2000):
+    for rows in torch.arange(n_rows or n).split(2000):
         own = torch.arange(len(rows))
         dx, dy = torch.cdist(tx[rows], tx), torch.cdist(ty[rows], ty)
         dx[own, rows] = dy[own, rows] = torch.inf
         radius = torch.maximum(dx, dy).kthvalue(k, dim=1).values[:, None]
         n_x, n_y = (dx < radius).sum(1), (dy < radius).sum(1)
         total += float((torch.digamma(n_x + 1.0) + torch.digamma(n_y + 1.0)).sum())
-    return float(digamma(k) + digamma(n) - total / n)
+    return float(digamma(k) + digamma(n) - total / (n_rows or n))
 
 
-def faiss_search_again(x: Array, y: Array, k: int) -> float:
-    """KSG 1 as usual with FAISS: the joint space is searched for every estimate, and counts come from a second search.
+def faiss_search_again(x: Array, y: Array, k: int, n_rows: int | None = None) -> float:
+    """KSG 1 as usual with FAISS: x is searched anew for every estimate; at the first rows only if asked for.
 
     The table has the width that the package uses; radii beyond it are capped, which costs nothing but accuracy.
     """
@@ -59,18 +59,19 @@ def faiss_search_again(x: Array, y: Array, k: int) -> float:
     width = default_width(n, k)
     index = faiss.IndexFlatL2(x32.shape[1])
     index.add(x32)
-    squares, neighbors = index.search(x32, width + 1)
+    squares, neighbors = index.search(x32[:n_rows], width + 1)
     dx, columns = np.sqrt(squares[:, 1:]), neighbors[:, 1:]
-    dy = np.sqrt(((y32[columns] - y32[:, None]) ** 2).sum(axis=2))
+    dy = np.sqrt(((y32[columns] - y32[:n_rows, None]) ** 2).sum(axis=2))
     radius = np.partition(np.maximum(dx, dy), k - 1, axis=1)[:, k - 1 : k]
     n_x = (dx < radius).sum(axis=1)
     if y32.shape[1] == 1:
         line = np.sort(y32[:, 0])
-        n_y = np.searchsorted(line, y32[:, 0] + radius[:, 0]) - np.searchsorted(line, y32[:, 0] - radius[:, 0]) - 1
+        own = y32[:n_rows, 0]
+        n_y = np.searchsorted(line, own + radius[:, 0]) - np.searchsorted(line, own - radius[:, 0]) - 1
     else:
         index = faiss.IndexFlatL2(y32.shape[1])
         index.add(y32)
-        n_y = (np.sqrt(index.search(y32, width + 1)[0][:, 1:]) < radius).sum(axis=1)
+        n_y = (np.sqrt(index.search(y32[:n_rows], width + 1)[0][:, 1:]) < radius).sum(axis=1)
     return float(digamma(k) + digamma(n) - (digamma(n_x + 1) + digamma(n_y + 1)).mean())
 
 

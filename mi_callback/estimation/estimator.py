@@ -114,9 +114,13 @@ class Estimator:
             local: local values at the pilot's points, in nats, which tell "auto" how many are needed.
         """
         wanted = limit = self._limit(n_samples)
-        if self.n_points == "auto" and n_samples > MOST:
+        if self._asks_local(n_samples):
             wanted = min(points_needed(local), limit)
         return evaluation_points(n_samples, wanted, self.seed)
+
+    def _asks_local(self, n_samples: int) -> bool:
+        """Whether local values decide on the number of points."""
+        return self.n_points == "auto" and n_samples > MOST
 
     def _limit(self, n_samples: int) -> int:
         """Points at the most."""
@@ -142,7 +146,7 @@ class Estimator:
     def usable(self, x: Variable, y: Variable) -> MutualInformation:
         """What a held-out linear decoder gets out of x about y, in ``unit``; NaN for fewer than ten samples.
 
-        The record's ``n_samples`` is the number that was read, at most 20,000.
+        The record's ``n_samples`` is the number that was read, at most 10,000.
         """
         name = "logistic" if y.discrete else "ridge"
         if x.n_samples < _FEWEST_DECODED:
@@ -236,7 +240,7 @@ class Estimator:
         pilot = self.pilot(n)
         table, target = sides(pilot)
         local = np.empty(0)
-        if fits or pilot is not None:  # else all samples are read once, with the null
+        if fits or self._asks_local(n):  # else the points are read once, with the null
             local = read_table(table, target, self.k).local
         points = self.points(n, local)
         if _share_of_repeats(table, target) > _DUPLICATES:

@@ -35,7 +35,7 @@ LARGE = 2**23
 
 _ROWS, _DISTANCES = 128, 2**26  # rows a task, and their distances to all samples, which each thread holds at once
 _ROWS_TO_FILL, _ROOM = 256, 4  # rows a task of filling; candidates there is room for, in table widths
-_TILE = 8_192  # samples a matrix product: they stay in the cache while their norms and products are taken
+_TILE = 2_048  # samples a matrix product: it stays in the cache while it is looked through
 _FEW_FEATURES = 4  # up to here differences are as quick as a matrix product, and exact
 _PROBES, _SAMPLES_A_PROBE = 256, 64  # distances looked at to guess a row's radius: so many at least, one in so many
 _MODERATE = 2.0**20  # magnitude whose squares are far from the ends of the range of floats
@@ -147,7 +147,7 @@ class NeighborTable:
             unit_rank: take the typical distance to the neighbour of this rank for unit (the balanced scale).
             points: shape (R,), ascending: the samples whose neighbours are wanted; None for all.
         """
-        n, d = values.shape
+        n = len(values)
         width = min(width, n - 1)
         samples = np.arange(n) if points is None else np.asarray(points, dtype=np.int64)
         if values.dtype != np.float32 or values.size <= LARGE:
@@ -177,10 +177,7 @@ class NeighborTable:
             copies=np.empty(len(samples), np.int32),
             leaders=np.arange(n, dtype=np.int32),
         )
-        if d == 1:
-            table._fill_from_line()
-        else:
-            table._fill_from_tiles()
+        table._fill()
         return replace(table, unit=scale if unit_rank is None else table._typical_distance(unit_rank))
 
     @property
@@ -219,6 +216,31 @@ class NeighborTable:
             copies=self.copies,
         )
 
+    def extended(self, points: NDArray[np.integer], *, unit_rank: int | None = None) -> NeighborTable:
+        """The table at more points: those rows that it lacks are looked for.
+
+        Args:
+            points: shape (Q,), ascending; all samples that the table has rows for are among them.
+            unit_rank: take the typical distance to the neighbour of this rank for unit; if None the unit stays.
+        """
+        samples = np.asarray(points, dtype=np.int64)
+        is_new = ~np.isin(samples, self.samples, assume_unique=True)
+
+        def with_rows(table: NeighborTable, n_rows: int) -> NeighborTable:
+            return replace(table, **{name: np.empty((n_rows, *own.shape[1:]), own.dtype) for name, own in rows.items()})
+
+        names = ("samples", "indices", "distances", "lengths", "radii", "farthest", "copies")
+        rows = {name: getattr(self, name) for name in names}
+        new = with_rows(self, int(is_new.sum()))
+        new.samples[:] = samples[is_new]
+        new = replace(new, leaders=self.leaders.copy())
+        new._fill()
+        table = with_rows(new, len(samples))
+        for name, own in rows.items():
+            getattr(table, name)[~is_new] = own
+            getattr(table, name)[is_new] = getattr(new, name)
+        return table if unit_rank is None else replace(table, unit=table._typical_distance(unit_rank))
+
     def restricted(
         self,
         part: NDArray[np.integer],
@@ -238,9 +260,13 @@ class NeighborTable:
         place[part] = np.arange(len(part), dtype=np.int32)
         rows = part if self.is_complete else np.flatnonzero(place[self.samples] >= 0)
         samples = place[self.samples[rows]].astype(np.int64)
-        _, leader, group, sizes = np.unique(
-            self.leaders[part], return_index=True, return_inverse=True, return_counts=True
-        )
+        if (self.leaders == np.arange(self.n_samples)).all():  # no samples coincide: nothing to sort
+            leaders, copies = np.arange(len(part), dtype=np.int32), np.ones(len(rows), np.int32)
+        else:
+            _, leader, group, sizes = np.unique(
+                self.leaders[part], return_index=True, return_inverse=True, return_counts=True
+            )
+            leaders, copies = leader[group].astype(np.int32), sizes[group][samples].astype(np.int32)
         shape = (len(rows), min(width or self.indices.shape[1], len(part) - 1))
         values = self.values[part]
         table = replace(
@@ -253,8 +279,8 @@ class NeighborTable:
             lengths=np.empty(len(rows), np.int32),
             radii=np.empty(len(rows), np.float32),
             farthest=self.farthest[rows],
-            copies=sizes[group][samples].astype(np.int32),
-            leaders=leader[group].astype(np.int32),
+            copies=copies,
+            leaders=leaders,
         )
         whole, filtered = self.arrays, table.arrays
         run_in_threads(
@@ -277,29 +303,38 @@ class NeighborTable:
         counts = np.full(len(rows), self.n_samples - 1, np.int64)
         wanted = np.flatnonzero(~everyone)
         if len(wanted):
-            # Coincident samples share their distances: one row serves all. Sort by row, then by radius, as one number.
+            # Coincident samples share their distances: one row serves all. Row and radius as one number, each once.
             _, first, group = np.unique(self.leaders[self.samples], return_index=True, return_inverse=True)
-            sources = first[group][rows[wanted]]
-            order = np.argsort((sources.astype(np.int64) << 32) | epsilon[wanted].view(np.int32))
-            starts = np.flatnonzero(np.diff(sources[order], prepend=-1))
-            distinct = sources[order[starts]]
-            starts = np.append(starts, len(order))
-            sorted_epsilon = epsilon[wanted][order]
-            found = np.empty(len(order), np.int64)
-
-            table, buffers = self.arrays, Buffers()
+            keys = first[group][rows[wanted]].astype(np.int64) << 32 | epsilon[wanted].view(np.int32)
+            keys, place = np.unique(keys, return_inverse=True)
+            sources, radii = keys >> 32, (keys & 0xFFFFFFFF).astype(np.uint32).view(np.float32)
+            starts = np.flatnonzero(np.diff(sources, prepend=-1))
+            distinct = sources[starts]
+            starts = np.append(starts, len(keys))
+            found = np.full(len(keys), -1, np.int64)  # a sample is not counted itself
+            table = self.arrays
 
             def count(start: int, stop: int) -> None:
-                block = self.distances_to_all(distinct[start:stop], buffers)
-                kernels.count_nearer(table, block, single, starts[start : stop + 1], sorted_epsilon, found)
+                chosen, of_rows = distinct[start:stop], starts[start : stop + 1]
+                for first in range(0, self.n_samples, _TILE):
+                    tile = slice(first, min(first + _TILE, self.n_samples))
+                    distances, slack = self._distances(chosen, tile)
+                    kernels.count_nearer(table, chosen, distances, first, slack, single, of_rows, radii, found)
 
-            run_in_threads(count, len(distinct), rows_per_task(self.n_samples))
-            counts[wanted[order]] = found
+            run_in_threads(count, len(distinct), _ROWS)
+            counts[wanted] = found[place]
         return counts
 
     def _typical_distance(self, rank: int) -> float:
         column = self.distances[:, min(rank, self.indices.shape[1]) - 1]
         return typical(column[np.isfinite(column)].astype(np.float64))  # filtered rows can be shorter
+
+    def _fill(self) -> None:
+        """Write all rows."""
+        if self.values.shape[1] == 1:
+            self._fill_from_line()
+        else:
+            self._fill_from_tiles()
 
     def _fill_from_tiles(self) -> None:
         """Write all rows: candidates within a guessed radius tile by tile, then their distances, sorted."""

@@ -80,15 +80,22 @@ def one_blas_thread() -> Iterator[None]:
     Between the many small products of a fit, the threads of a BLAS spin on the cores that ours need: twice the time. An
     OpenBLAS on OpenMP, which FAISS brings, passes its number on to OpenMP, and so perhaps to torch: it is left alone.
     """
+    own = _limiting(os.getpid())
     with _limits:
-        _limited.append(_limited[0] if _limited else _blas().limit(limits=1))
+        _limited.append(_limited[0] if _limited else own.submit(lambda: _blas().limit(limits=1).__enter__()).result())
     try:
         yield
     finally:
         with _limits:
             limiter = _limited.pop()
             if not _limited:
-                limiter.restore_original_limits()
+                own.submit(limiter.__exit__, None, None, None).result()
+
+
+@lru_cache(maxsize=1)
+def _limiting(_process: int) -> ThreadPoolExecutor:
+    """The thread that sets and restores limits: threadpoolctl 3.8 ignores all threads but the one that set them."""
+    return ThreadPoolExecutor(1, "mi_callback_blas")
 
 
 @lru_cache(maxsize=1)

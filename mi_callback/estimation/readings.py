@@ -9,7 +9,7 @@ The same without tables, in a dozen lines of numpy, is ``tests/naive.py``, which
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -75,27 +75,49 @@ def read_table(table: NeighborTable, target: Target, k: int, permutations: Permu
     completed = 0
     for start in range(0, 1 + len(permutations), size):
         stop = min(start + size, 1 + len(permutations))
-        several = isinstance(target, NeighborTable)
+        nothing = np.full((1, 1), -1, np.int32)
+        beyond = not isinstance(target, LabelTarget)
         out = kernels.Output(
             local=np.empty(n_rows) if totals else local,
             sums=np.zeros((-(-n_rows // rows_a_task), stop - start)),
             completed=np.empty((n_rows, stop - start), np.float32),
-            x_counts=np.zeros((n_rows, stop - start) if several else (1, 1), np.int32),
+            x_counts=np.full((n_rows, stop - start), -1, np.int32) if beyond else nothing,
+            y_counts=np.full((n_rows, stop - start), -1, np.int32) if beyond else nothing,
         )
         read, pairing = _reader(table, target, k, psi, permutations, start, stop)
         run_in_threads(partial(read, out), n_rows, rows_a_task)
         total = out.sums.sum(axis=0)
         completed += int(np.count_nonzero(out.completed >= 0))
-        if isinstance(target, NeighborTable) and isinstance(pairing, kernels.Partners):
-            # Rows that reached beyond the target's table: one pass counts the targets within all of them.
-            rows, which = np.nonzero(out.x_counts)
-            nearer = target.count_nearer(pairing.rows[rows, which], out.completed[rows, which], _ratio(table, target))
-            terms = psi[k] - psi[out.x_counts[rows, which]] - psi[nearer + 1]
+        if not isinstance(pairing, kernels.Classes):
+            rows, which = np.nonzero(out.x_counts >= 0)
+            terms = _terms_beyond(table, target, k, psi, pairing, out, rows, which)
             total += np.bincount(which, weights=terms, minlength=stop - start)
             out.local[rows[which == 0]] = terms[which == 0]
         totals.append(total)
     constant = digamma(n)
     return Reading(local + constant, np.concatenate(totals)[1:] / n_rows + constant, completed)
+
+
+def _terms_beyond(
+    table: NeighborTable,
+    target: Target,
+    k: int,
+    psi: NDArray[np.float64],
+    pairing: kernels.Line | kernels.Partners,
+    out: kernels.Output,
+    rows: NDArray[np.intp],
+    which: NDArray[np.intp],
+) -> NDArray[np.float64]:
+    """Terms of rows that reached beyond a table, under some permutations: what is within all of them, in one pass."""
+    radii, x_counts, y_counts = (a[rows, which] for a in (out.completed, out.x_counts, out.y_counts))
+    missing = x_counts == 0
+    if missing.any():
+        x_counts[missing] = table.count_nearer(rows[missing], radii[missing]) + 1
+    missing = y_counts == 0
+    if isinstance(target, NeighborTable) and isinstance(pairing, kernels.Partners) and missing.any():
+        targets = pairing.rows[rows[missing], which[missing]]
+        y_counts[missing] = target.count_nearer(targets, radii[missing], _ratio(table, target)) + 1
+    return np.asarray(psi[k] - psi[x_counts] - psi[y_counts])
 
 
 def _batch_size(n: int) -> int:
@@ -140,15 +162,15 @@ def _reader(
         line = _line(table, target, permutations, start, stop)
 
         def read_scalar(out: kernels.Output, first: int, last: int) -> None:
-            for block in _passes(table, out, first, last, buffers):
-                kernels.scan_scalar(side, line, psi, k, block, of_task(out, first))
+            block = _block(table, out, first, last, buffers)
+            kernels.scan_scalar(side, line, psi, k, block, of_task(out, first))
 
         return read_scalar, line
     other, partners = target.arrays, _partners(table, target, permutations, start, stop)
 
     def read_table_target(out: kernels.Output, first: int, last: int) -> None:
-        for block in _passes(table, out, first, last, buffers):
-            kernels.scan_table(side, other, partners, psi, k, block, of_task(out, first))
+        block = _block(table, out, first, last, buffers)
+        kernels.scan_table(side, other, partners, psi, k, block, of_task(out, first))
 
     return read_table_target, partners
 
@@ -201,31 +223,27 @@ def _partners(
     assert np.array_equal(table.samples, target.samples)
     n = table.n_samples
     rows = np.empty((table.n_rows, stop - start), np.int32)
-    samples = np.empty((stop - start, n), np.int32)
+    samples, targets = np.empty((2, stop - start, n), np.int32)
     row_of = np.empty(n, np.int32)
     row_of[table.samples] = np.arange(table.n_rows, dtype=np.int32)
 
     def use(which: slice, targets_of: NDArray[np.int32], samples_of: NDArray[np.int32]) -> None:
-        rows[:, which] = row_of[targets_of].T
-        samples[which] = samples_of
+        rows[:, which] = row_of[targets_of[:, table.samples]].T
+        samples[which], targets[which] = samples_of, targets_of
 
-    _pair(permutations, table.samples, np.arange(n), start, stop, use)
-    return kernels.Partners(rows, samples, np.float32(_ratio(table, target)))
+    _pair(permutations, np.arange(n), np.arange(n), start, stop, use)
+    return kernels.Partners(rows, samples, targets, np.float32(_ratio(table, target)))
 
 
-def _passes(
-    table: NeighborTable, out: kernels.Output, start: int, stop: int, buffers: Buffers
-) -> Iterator[kernels.Block]:
-    """Rows to read, with their distances to all samples; under many permutations most rows need those.
+def _block(table: NeighborTable, out: kernels.Output, start: int, stop: int, buffers: Buffers) -> kernels.Block:
+    """Rows to read, with their distances to all samples where most of them need those, and often.
 
-    Under one permutation few do: all are tried without distances first, and then those that had to be left.
+    Under one permutation few do; and at points among many samples these distances would not stay in any cache.
     """
     rows = np.arange(start, stop)
-    if out.completed.shape[1] == 1:
-        yield kernels.Block(rows, np.empty((0, 0), np.float32), np.empty(0, np.float32))
-        rows = rows[out.completed[start:stop, 0] == np.inf]
-    if len(rows):
-        yield table.distances_to_all(rows, buffers)
+    if table.is_complete and out.completed.shape[1] > 1:
+        return table.distances_to_all(rows, buffers)
+    return kernels.Block(rows, np.empty((0, 0), np.float32), np.empty(0, np.float32))
 
 
 def _ratio(table: NeighborTable, target: ScalarTarget | NeighborTable) -> float:

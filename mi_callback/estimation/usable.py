@@ -33,7 +33,7 @@ __all__ = ["UsableInformation", "usable_information"]
 _Real = TypeVar("_Real", np.float32, np.float64)
 
 _USABLE = 0x5AB  # purpose of a stream
-_MOST_SAMPLES = 20_000  # samples read: a standard error of sd / 141, under .01 nats
+_MOST_SAMPLES = 10_000  # samples read: a standard error of sd / 100, .01 nats
 _MARGINAL_SAMPLES = 2_048  # predictions that a marginal q(y) is averaged over: a bound of log 2048 = 11 bits
 _CLIP = 6.0  # standardised activations are cut off here, lest one outlier dominate a linear reader
 _MAX_TARGETS = 16  # a target of more dimensions is read through its leading principal components
@@ -47,7 +47,7 @@ class UsableInformation:
     Attributes:
         local: values per sample read in nats, shape (m,). Their mean is the estimate, signed: a decoder that has learnt
             nothing comes out around zero on either side.
-        rows: the samples read, shape (m,), rising: all of up to 20,000, a random part of more.
+        rows: the samples read, shape (m,), rising: all of up to 10,000, a random part of more.
         stderr: standard error of the mean in nats.
         constant_decoder: whether the decoder that looks at nothing was chosen for most of the folds.
     """
@@ -64,7 +64,7 @@ def usable_information(
 ) -> UsableInformation:
     """Information that a held-out linear decoder gets out of T about Y, in nats.
 
-    More than 20,000 samples are represented by so many, drawn at random.
+    More than 10,000 samples are represented by so many, drawn at random.
 
     Args:
         activations: shape (n,) or (n, d), the layer T.

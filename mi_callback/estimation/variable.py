@@ -123,8 +123,22 @@ class Variable:
             if wide:
                 width = min(n - 1, max(width, _TARGET_ENTRIES // n if points is None else _TIMES_AS_WIDE * width))
             rank = None if space == "raw" else balance_rank(n, k)
-            self._tables[key] = NeighborTable.build(self.in_space(space), width, metric, unit_rank=rank, points=points)
+            fewer = None if points is None else self._table_at_fewer(key, points)
+            if fewer is not None and points is not None:
+                self._tables[key] = fewer.extended(points, unit_rank=rank)
+            else:
+                self._tables[key] = NeighborTable.build(
+                    self.in_space(space), width, metric, unit_rank=rank, points=points
+                )
         return self._tables[key]
+
+    def _table_at_fewer(
+        self, key: tuple[PlainSpace, Metric, int, bool, bytes], points: NDArray[np.int64]
+    ) -> NeighborTable | None:
+        """The same table at some of the points, the most of them; None if there is none."""
+        same = [table for other, table in self._tables.items() if other[:-1] == key[:-1] and not table.is_complete]
+        nested = [table for table in same if np.isin(table.samples, points, assume_unique=True).all()]
+        return max(nested, key=lambda table: table.n_rows, default=None)
 
     def target(self, space: PlainSpace, metric: Metric, k: int, points: Points = None) -> Target:
         """What a layer's table is compared with: labels, values on a line, or a table. Arguments as for ``table``."""

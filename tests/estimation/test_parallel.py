@@ -131,3 +131,38 @@ def test_blas_threads_come_back_whoever_leaves_first_and_after_errors():
     with pytest.raises(RuntimeError), one_blas_thread():
         raise RuntimeError
     assert blas_threads() == before
+
+
+def test_blas_threads_are_limited_from_any_thread():
+    """Two threads within at once, the one that came first leaving first, after a third had been within.
+
+    threadpoolctl 3.8 ignores limits that another thread sets while the one that set some before is alive: in the second
+    thread BLAS went on with all its threads, which spun for the rest, twenty times as long as needed.
+    """
+    before = blas_threads()
+    with one_blas_thread():
+        pass
+    first_is_in, second_is_in, first_is_out = threading.Event(), threading.Event(), threading.Event()
+    seen = {}
+
+    def first():
+        with one_blas_thread():
+            seen["first"] = blas_threads()
+            first_is_in.set()
+            assert second_is_in.wait(10)
+        first_is_out.set()
+
+    def second():
+        assert first_is_in.wait(10)
+        with one_blas_thread():
+            second_is_in.set()
+            assert first_is_out.wait(10)
+            seen["second"] = blas_threads()
+
+    threads = [threading.Thread(target=task) for task in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(seen["first"]) == set(seen["second"]) == {1}
+    assert blas_threads() == before

@@ -116,7 +116,7 @@ def test_too_few_samples():
 
 @pytest.mark.parametrize("discrete", [False, True])
 def test_many_samples_are_read_through_a_random_part(discrete):
-    """20,000 of them, the same at every epoch, and without a float64 copy of all. All were read, and copied, before."""
+    """10,000 of them, the same at every epoch, and without a float64 copy of all. All were read, and copied, before."""
     rng = np.random.default_rng(0)
     t = rng.standard_normal((400_000, 64), dtype=np.float32)
     y = t[:, :4].sum(axis=1) + rng.standard_normal(len(t), dtype=np.float32)
@@ -125,10 +125,10 @@ def test_many_samples_are_read_through_a_random_part(discrete):
     usable = usable_information(t, y, discrete=discrete)
     assert tracemalloc.get_traced_memory()[1] < 1.2 * t.nbytes
     tracemalloc.stop()
-    assert len(usable.local) == 20_000
+    assert len(usable.local) == 10_000
     assert (np.diff(usable.rows) > 0).all()
     assert len(np.unique(usable.rows // 4_000)) == 100  # from everywhere
-    assert usable.stderr < 0.01
+    assert usable.stderr < 0.012
     if not discrete:
         assert usable.local.mean() == pytest.approx(0.5 * math.log(5), abs=3 * usable.stderr + 0.01)
     assert np.array_equal(usable.rows, usable_information(t[:, :1], y, discrete=discrete).rows)
@@ -139,4 +139,4 @@ def test_a_record_says_how_many_samples_were_read():
     t = rng.standard_normal((30_000, 2))
     y = t[:, 0] + rng.standard_normal(len(t))
     estimator = Estimator()
-    assert estimator.usable(Variable(t, name="t"), Variable(y, name="y")).n_samples == 20_000
+    assert estimator.usable(Variable(t, name="t"), Variable(y, name="y")).n_samples == 10_000

@@ -10,6 +10,7 @@ computed here equals the same one in a table bit for bit.
 """
 
 from mi_callback.estimation.kernels.basics import CHEBYSHEV, EUCLIDEAN, Block, Output, Table
+from mi_callback.estimation.kernels.ranks import write_scores
 from mi_callback.estimation.kernels.scans import (
     Classes,
     Line,
@@ -45,4 +46,5 @@ __all__ = [
     "scan_table",
     "select_neighbors",
     "sorted_line_neighbors",
+    "write_scores",
 ]

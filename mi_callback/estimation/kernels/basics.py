@@ -22,8 +22,9 @@ __all__ = [
     "Table",
     "compiled",
     "compiled_sum",
-    "count_below",
-    "count_row",
+    "count_limits",
+    "count_piece",
+    "count_within",
     "distance",
     "insert",
     "lower_bound",
@@ -86,6 +87,7 @@ event.register("numba:compile", _Notice())
 
 EUCLIDEAN, CHEBYSHEV = 0, 1
 INF = np.float32(np.inf)
+_ONE, _NONE = np.uint32(1), np.uint32(0)
 
 
 class Table(NamedTuple):
@@ -104,7 +106,7 @@ class Table(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Rows at hand, with approximate distances to all samples, or without."""
+    """Rows at hand, with approximate distances to all samples, or without: those needed are then computed singly."""
 
     rows: NDArray[np.int64]  # (B,) rows of the table
     distances: NDArray[np.float32]  # (B, n), Euclidean: squared; (0, 0) if they were not computed
@@ -118,8 +120,11 @@ class Output(NamedTuple):
     sums: NDArray[np.float64]  # (P,) the terms are added
     completed: NDArray[
         np.float32
-    ]  # (rows, P) radius of a row that went beyond its table, inf if it is still to be read, else -1
-    x_counts: NDArray[np.int32]  # (rows, P) n_x + 1 of a row whose target's side is still to be counted, else as it was
+    ]  # (rows, P) radius of a row that went beyond its table, else -1; of labels inf if it is still to be read
+    x_counts: NDArray[
+        np.int32
+    ]  # (rows, P) n_x + 1 of a row of which a side is still to be counted, 0 if it is this one;
+    y_counts: NDArray[np.int32]  # else both are as they were
 
 
 @compiled_sum
@@ -170,12 +175,13 @@ def lower_bound_scaled(row, length, ratio, value):
 
 
 @compiled
-def count_below(row, limit):
-    """Number of entries below a limit."""
-    count = 0
-    for j in range(row.size):  # the plainest loop: it vectorises
-        count += row[j] < limit
-    return count
+def count_below(row, low, high):
+    """Numbers of entries below two limits; of fewer than 2^32."""
+    below_low, below_high = np.uint32(0), np.uint32(0)
+    for j in range(row.size):  # the plainest loop, in the width of the entries: it vectorises, three times as quick
+        below_low = np.uint32(below_low + (_ONE if row[j] < low else _NONE))
+        below_high = np.uint32(below_high + (_ONE if row[j] < high else _NONE))
+    return np.int64(below_low), np.int64(below_high)
 
 
 @compiled
@@ -186,43 +192,67 @@ def widened(radius, metric, absolute, relative):
 
 
 @compiled
-def count_row(approximate, x, i, metric, ratio, epsilon, absolute, relative):
-    """Number of samples whose distance to i, times a ratio, is below epsilon > 0; close calls are recomputed.
+def count_limits(epsilon, ratio, metric, absolute, relative):
+    """Approximate distances below which a sample surely lies within a radius, and from which on it does not.
 
-    Args:
-        approximate: (n,) distances (Euclidean: squared) of sample i to all samples.
-        x: (n, d) values.
-        i: sample, itself not counted.
-        metric: EUCLIDEAN or CHEBYSHEV.
-        ratio: factor that turns the distances into the unit of epsilon.
-        epsilon: radius.
-        absolute, relative: bounds on the error of the approximate distances.
+    Both are -inf where squares leave the range of floats: then nothing can be told from approximate distances.
     """
     limit = epsilon / ratio
     high = widened(limit, metric, absolute, relative)
     low = np.float32(2) * (limit * limit if metric == EUCLIDEAN else limit) - high
-    count = 0
-    if not (low < high < INF):  # squares leave the range of floats
-        for j in range(approximate.size):
-            count += distance(x, i, x, j, metric) * ratio < epsilon
-        return count - 1
-    for start in range(0, approximate.size, 2048):  # few pieces hold a close call, and there few of their parts
+    return (low, high) if low < high < INF else (-INF, -INF)
+
+
+@compiled
+def count_piece(piece, start, x, i, metric, ratio, epsilon, low, high):
+    """Number of samples, i itself among them, whose distance to i, times a ratio, is below a radius above zero.
+
+    Args:
+        piece: approximate distances (Euclidean: squared) of i to the samples from ``start`` on. Some thousands: few
+            pieces hold a close call, which is recomputed, and there few of their parts.
+        start: the first of them.
+        x: (n, d) values.
+        i: sample.
+        metric: EUCLIDEAN or CHEBYSHEV.
+        ratio: factor that turns the distances into the unit of the radius.
+        epsilon: radius.
+        low, high: its limits, see ``count_limits``.
+    """
+    count, possibly = count_below(piece, low, high)
+    if possibly == count and high > -INF:
+        return count
+    for part_start in range(0, piece.size, 128):
+        part = piece[part_start : part_start + 128]
+        surely, possibly = count_below(part, low, high)
+        if possibly > surely or high == -INF:
+            for j in range(part.size):
+                if low <= part[j] < high or high == -INF:
+                    count += distance(x, i, x, start + part_start + j, metric) * ratio < epsilon
+    return count
+
+
+@compiled
+def count_within(approximate, x, i, metric, epsilons, absolute, relative, counts):
+    """Count the samples whose distance to i is below each of some radii, i not counted.
+
+    A piece of the distances is held against all radii while it is in the cache.
+
+    Args:
+        approximate: (n,) distances (Euclidean: squared) of sample i to all samples.
+        x: (n, d) values.
+        i: sample.
+        metric: EUCLIDEAN or CHEBYSHEV.
+        epsilons: (E,) radii above zero.
+        absolute, relative: bounds on the error of the approximate distances.
+        counts: (E,) written.
+    """
+    one = np.float32(1)
+    counts[: epsilons.size] = -1
+    for start in range(0, approximate.size, 2048):
         piece = approximate[start : start + 2048]
-        surely = 0
-        possibly = 0
-        for j in range(piece.size):  # the plainest loop: it vectorises
-            surely += piece[j] < low
-            possibly += piece[j] < high
-        count += surely
-        if possibly == surely:
-            continue
-        for part_start in range(0, piece.size, 128):
-            part = piece[part_start : part_start + 128]
-            if count_below(part, high) > count_below(part, low):
-                for j in range(part.size):
-                    if low <= part[j] < high:
-                        count += distance(x, i, x, start + part_start + j, metric) * ratio < epsilon
-    return count - 1
+        for e in range(epsilons.size):
+            low, high = count_limits(epsilons[e], one, metric, absolute, relative)
+            counts[e] += count_piece(piece, start, x, i, metric, one, epsilons[e], low, high)
 
 
 @compiled

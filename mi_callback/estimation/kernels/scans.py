@@ -8,8 +8,8 @@ of numpy, which the tests compare with: ``_ksg_row`` and ``_ross_row`` of ``test
 Each scan takes some rows through P permutations and adds psi(k) - psi(n_x + 1) - psi(n_y + 1) of each. Unlike the
 published algorithms it looks at the listed neighbours only. Rows whose k-th neighbour lies beyond the table are
 finished from their distances to all samples; those that matter are recomputed, so that they equal those in the table.
-Scans of values on a line and of tables can do without those distances (a block of no distances): they then leave such
-rows, and write infinity to ``completed``.
+Scans of values on a line and of tables can do without those distances (a block of no distances): they then compute the
+few that decide on the radius, and leave the counts within it.
 
 What belongs to one row and all permutations lies side by side in memory; what is looked up under one permutation too.
 Arrays are taken out of their tuples before the loops: numba counts references each time one is.
@@ -28,7 +28,7 @@ from mi_callback.estimation.kernels.basics import (
     Output,
     Table,
     compiled,
-    count_row,
+    count_within,
     distance,
     insert,
     lower_bound,
@@ -62,6 +62,7 @@ class Partners(NamedTuple):
 
     rows: NDArray[np.int32]  # (rows, P) which row of the targets' table goes with a row
     samples: NDArray[np.int32]  # (P, n) which sample goes with a target
+    targets: NDArray[np.int32]  # (P, n) which target goes with a sample
     ratio: np.float32  # unit of the table over unit of the targets' one: turns distances of targets into the table's
 
 
@@ -120,13 +121,15 @@ def scan_scalar(table: Table, line: Line, psi, k, block: Block, output: Output):
         line: their targets.
         psi: (n + 2,) digamma of 0 to n + 1.
         k: number of neighbours.
-        block: rows to read; distances are needed only for rows that go beyond the table.
-        output: written for those rows.
+        block: rows to read.
+        output: written for those rows. Without distances in the block, the terms of rows that go beyond the table are
+            not in ``sums``: their samples within the radius are still to be counted.
     """
     x, metric, leaders, copies = table.values, table.metric, table.leaders, table.copies
     values, line_copies, positions, places = line.values, line.copies, line.positions, line.samples
     rows, slack = block.rows, block.slack
     local, sums, completed = output.local, output.sums, output.completed
+    x_counts, y_counts, in_block = output.x_counts, output.y_counts, block.distances.shape[0] > 0
     lengths, radii, distances, indices, approximates = (
         table.lengths,
         table.radii,
@@ -138,14 +141,19 @@ def scan_scalar(table: Table, line: Line, psi, k, block: Block, output: Output):
     best = np.empty(k, np.float32)
     listed = np.empty(n, np.float32)  # distances of the neighbours that the row at hand lists
     listed[:] = INF
+    # Permutations under which the row's samples are still to be counted, all in one pass over its distances.
+    n_permutations = completed.shape[1]
+    counted, radii_counted = np.empty(n_permutations, np.int64), np.empty(n_permutations, np.float32)
+    x_counted, y_counted = np.empty_like(counted), np.empty_like(counted)
     for r in range(rows.size):
         at_row = rows[r]
         i = table.samples[at_row]
+        n_counted = 0
         length, own_radius = lengths[at_row], radii[at_row]
         row, row_indices = distances[at_row, :length], indices[at_row, :length]
         for c in range(row.size):
             listed[row_indices[c]] = row[c]
-        if approximates.shape[0] > 0:
+        if in_block:
             approximate, absolute, relative = approximates[r], slack[r], slack[rows.size]
         else:
             approximate, absolute, relative = listed, np.float32(0), np.float32(0)  # not used
@@ -182,9 +190,6 @@ def scan_scalar(table: Table, line: Line, psi, k, block: Block, output: Output):
                 walking |= above == end and above < n
             completed[at_row, p] = -1
             if kth > own_radius:
-                if approximates.shape[0] == 0:
-                    completed[at_row, p] = INF
-                    continue
                 limit = widened(kth, metric, absolute, relative)
                 for side in (-1, 1):  # once more outwards, for samples that the row does not list
                     at = position + side
@@ -193,7 +198,7 @@ def scan_scalar(table: Table, line: Line, psi, k, block: Block, output: Output):
                         if dy >= kth:
                             break
                         j = np.int64(samples[at])
-                        if approximate[j] <= limit and listed[j] == INF:
+                        if (not in_block or approximate[j] <= limit) and listed[j] == INF:
                             radius = max(dy, distance(x, i, x, j, metric))
                             if radius < kth:
                                 insert(best, radius)
@@ -205,11 +210,24 @@ def scan_scalar(table: Table, line: Line, psi, k, block: Block, output: Output):
                 joint = _joint_line(i, position, values, samples, leaders)
                 term = psi[joint] - psi[copies[at_row]] - psi[line_copies[position]]
             else:
+                y_count = within_line(values, position, below, above, kth)
                 if kth > own_radius:
-                    x_count = count_row(approximate, x, i, metric, np.float32(1), kth, absolute, relative) + 1
-                else:
-                    x_count = lower_bound(row, row.size, kth) + 1
-                term = psi[k] - psi[x_count] - psi[within_line(values, position, below, above, kth)]
+                    if not in_block:
+                        x_counts[at_row, p], y_counts[at_row, p] = 0, y_count
+                        continue
+                    counted[n_counted], radii_counted[n_counted], y_counted[n_counted] = p, kth, y_count
+                    n_counted += 1
+                    continue
+                term = psi[k] - psi[lower_bound(row, row.size, kth) + 1] - psi[y_count]
+            sums[p] += term
+            if p == 0:
+                local[at_row] = term
+        if n_counted:
+            radii_of_row = radii_counted[:n_counted]
+            count_within(approximate, x, i, metric, radii_of_row, absolute, relative, x_counted)
+        for c in range(n_counted):
+            p = counted[c]
+            term = psi[k] - psi[x_counted[c] + 1] - psi[y_counted[c]]
             sums[p] += term
             if p == 0:
                 local[at_row] = term
@@ -290,10 +308,14 @@ def complete_labels(table: Table, classes: Classes, psi, k, block: Block, output
     approximates, slack, labels, members = block.distances, block.slack, classes.labels, classes.members
     relative = slack[rows.size]
     best = np.empty(k, np.float32)
+    n_permutations = completed.shape[1]
+    counted, radii_counted = np.empty(n_permutations, np.int64), np.empty(n_permutations, np.float32)
+    x_counted, wanted_counted, sizes_counted = np.empty_like(counted), np.empty_like(counted), np.empty_like(counted)
     for r in range(rows.size):
         at_row, approximate, absolute = rows[r], approximates[r], slack[r]
         i = table.samples[at_row]
-        for p in range(completed.shape[1]):
+        n_counted = 0
+        for p in range(n_permutations):
             if completed[at_row, p] < 0:
                 continue
             own = labels[p, i]
@@ -310,11 +332,21 @@ def complete_labels(table: Table, classes: Classes, psi, k, block: Block, output
                         insert(nearest, radius)
                         limit = widened(nearest[wanted - 1], metric, absolute, relative)
             kth = nearest[wanted - 1]
-            if kth == 0:
-                term = psi[_joint_labels(i, own_members, leaders)] - psi[copies[at_row]] - psi[own_members.size]
-            else:
-                x_count = count_row(approximate, x, i, metric, np.float32(1), kth, absolute, relative) + 1
-                term = psi[wanted] - psi[x_count] - psi[own_members.size]
+            if kth != 0:
+                counted[n_counted], radii_counted[n_counted] = p, kth
+                wanted_counted[n_counted], sizes_counted[n_counted] = wanted, own_members.size
+                n_counted += 1
+                continue
+            term = psi[_joint_labels(i, own_members, leaders)] - psi[copies[at_row]] - psi[own_members.size]
+            output.sums[p] += term
+            if p == 0:
+                output.local[at_row] = term
+        if n_counted:
+            radii_of_row = radii_counted[:n_counted]
+            count_within(approximate, x, i, metric, radii_of_row, absolute, relative, x_counted)
+        for c in range(n_counted):
+            p = counted[c]
+            term = psi[wanted_counted[c]] - psi[x_counted[c] + 1] - psi[sizes_counted[c]]
             output.sums[p] += term
             if p == 0:
                 output.local[at_row] = term
@@ -330,21 +362,22 @@ def scan_table(table: Table, other: Table, partners: Partners, psi, k, block: Bl
         partners: which target goes with which sample.
         psi: (n + 2,) digamma of 0 to n + 1.
         k: number of neighbours.
-        block: rows to read; distances are needed only for rows that go beyond one of the tables.
+        block: rows to read.
         output: written for those rows. The terms of rows that go beyond the targets' table are not in ``sums``: their
-            targets within the radius are still to be counted.
+            targets within the radius are still to be counted. Without distances in the block, neither are those of rows
+            that go beyond their own.
     """
     x, metric, leaders, copies = table.values, table.metric, table.leaders, table.copies
-    target_rows, samples, ratio = partners.rows, partners.samples, partners.ratio
+    target_rows, samples, targets, ratio = partners.rows, partners.samples, partners.targets, partners.ratio
     rows, slack = block.rows, block.slack
     local, sums, completed = output.local, output.sums, output.completed
-    lengths, radii, distances, indices, approximates, x_counts = (
+    x_counts, y_counts, in_block = output.x_counts, output.y_counts, block.distances.shape[0] > 0
+    lengths, radii, distances, indices, approximates = (
         table.lengths,
         table.radii,
         table.distances,
         table.indices,
         block.distances,
-        output.x_counts,
     )
     other_lengths, other_radii, other_distances, all_other_indices, other_copies, other_leaders, y, y_metric = (
         other.lengths,
@@ -360,21 +393,26 @@ def scan_table(table: Table, other: Table, partners: Partners, psi, k, block: Bl
     best = np.empty(k, np.float32)
     listed = np.empty(n, np.float32)  # distances of the neighbours that the row at hand lists
     listed[:] = INF
+    # Permutations under which the row's samples are still to be counted, all in one pass over its distances.
+    n_permutations = completed.shape[1]
+    counted, radii_counted = np.empty(n_permutations, np.int64), np.empty(n_permutations, np.float32)
+    x_counted, y_counted = np.empty_like(counted), np.empty_like(counted)
     for r in range(rows.size):
         at_row = rows[r]
         i = table.samples[at_row]
+        n_counted = 0
         length, own_radius = lengths[at_row], radii[at_row]
         row, row_indices = distances[at_row, :length], indices[at_row, :length]
         for c in range(row.size):
             listed[row_indices[c]] = row[c]
-        if approximates.shape[0] > 0:
+        if in_block:
             approximate, absolute, relative = approximates[r], slack[r], slack[rows.size]
         else:
             approximate, absolute, relative = listed, np.float32(0), np.float32(0)  # not used
         for p in range(samples.shape[0]):
             other_at = np.int64(target_rows[at_row, p])
             target = other.samples[other_at]
-            sample_of = samples[p]
+            sample_of, target_of = samples[p], targets[p]
             other_length = other_lengths[other_at]
             other_row, other_indices = (
                 other_distances[other_at, :other_length],
@@ -393,36 +431,41 @@ def scan_table(table: Table, other: Table, partners: Partners, psi, k, block: Bl
                     kth = best[k - 1]
             completed[at_row, p] = -1
             if kth > own_radius or kth > other_radius:
-                if approximates.shape[0] == 0:
-                    completed[at_row, p] = INF
-                    continue
-                # All candidates are in the target's row and those in both rows have been taken; or the bound is started
-                # from again, and everything below it is tried.
-                all_listed = kth <= other_radius
-                if not all_listed:
-                    best[:] = np.nextafter(kth, INF)
-                    kth = best[k - 1]
+                # Those in both rows have been taken. What else there is below the bound stands in the row that is
+                # complete up to it; where neither is, it may be any sample.
                 limit = widened(kth, metric, absolute, relative)
-                for at in range(other_row.size if all_listed else n):
-                    if all_listed:
+                if kth <= other_radius:
+                    for at in range(other_row.size):
                         dy = other_row[at] * ratio
                         if dy >= kth:
                             break
                         j = np.int64(sample_of[other_indices[at]])
-                        if not approximate[j] <= limit or listed[j] != INF:
-                            continue
-                    else:
-                        j = np.int64(sample_of[at])
-                        if not approximate[j] <= limit or j == i:
-                            continue
-                        dy = distance(y, target, y, np.int64(at), y_metric) * ratio
-                        if dy >= kth:
-                            continue
-                    radius = max(dy, distance(x, i, x, j, metric))
-                    if radius < kth:
-                        insert(best, radius)
-                        kth = best[k - 1]
-                        limit = widened(kth, metric, absolute, relative)
+                        if (not in_block or approximate[j] <= limit) and listed[j] == INF:
+                            radius = max(dy, distance(x, i, x, j, metric))
+                            if radius < kth:
+                                insert(best, radius)
+                                kth = best[k - 1]
+                                limit = widened(kth, metric, absolute, relative)
+                else:  # started from again
+                    own_is_complete = kth <= own_radius
+                    best[:] = np.nextafter(kth, INF)
+                    kth = best[k - 1]
+                    for at in range(row.size if own_is_complete else n):
+                        if own_is_complete:
+                            j, dx = np.int64(row_indices[at]), row[at]
+                            if dx >= kth:
+                                break
+                        else:
+                            j = at
+                            if j == i or (in_block and not approximate[j] <= limit):
+                                continue
+                            dx = distance(x, i, x, j, metric)
+                        if dx < kth:
+                            radius = max(dx, distance(y, target, y, np.int64(target_of[j]), y_metric) * ratio)
+                            if radius < kth:
+                                insert(best, radius)
+                                kth = best[k - 1]
+                                limit = widened(kth, metric, absolute, relative)
                 completed[at_row, p] = kth
             if kth == 0:
                 joint = _joint_table(
@@ -430,15 +473,29 @@ def scan_table(table: Table, other: Table, partners: Partners, psi, k, block: Bl
                 )
                 term = psi[joint] - psi[copies[at_row]] - psi[other_copies[other_at]]
             else:
-                if kth > own_radius:
-                    x_count = count_row(approximate, x, i, metric, np.float32(1), kth, absolute, relative) + 1
-                else:
-                    x_count = lower_bound(row, row.size, kth) + 1
-                if kth > other_radius:
-                    x_counts[at_row, p] = x_count
+                # Counts still missing are 0: a sample counts itself.
+                x_count = 0 if kth > own_radius else lower_bound(row, row.size, kth) + 1
+                y_count = 0 if kth > other_radius else lower_bound_scaled(other_row, other_row.size, ratio, kth) + 1
+                if not x_count and in_block:
+                    counted[n_counted], radii_counted[n_counted], y_counted[n_counted] = p, kth, y_count
+                    n_counted += 1
                     continue
-                y_count = lower_bound_scaled(other_row, other_row.size, ratio, kth) + 1
+                if not (x_count and y_count):
+                    x_counts[at_row, p], y_counts[at_row, p] = x_count, y_count
+                    continue
                 term = psi[k] - psi[x_count] - psi[y_count]
+            sums[p] += term
+            if p == 0:
+                local[at_row] = term
+        if n_counted:
+            radii_of_row = radii_counted[:n_counted]
+            count_within(approximate, x, i, metric, radii_of_row, absolute, relative, x_counted)
+        for c in range(n_counted):
+            p = counted[c]
+            if not y_counted[c]:
+                x_counts[at_row, p], y_counts[at_row, p] = x_counted[c] + 1, 0
+                continue
+            term = psi[k] - psi[x_counted[c] + 1] - psi[y_counted[c]]
             sums[p] += term
             if p == 0:
                 local[at_row] = term

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mi_callback.estimation.kernels.basics import EUCLIDEAN, INF, Block, Table, compiled, count_row, distance
+from mi_callback.estimation.kernels.basics import EUCLIDEAN, INF, Table, compiled, count_limits, count_piece, distance
 
 __all__ = ["count_nearer", "gather_candidates", "restrict_rows", "select_neighbors", "sorted_line_neighbors"]
 
@@ -47,6 +47,15 @@ def _sort_keys(keys, size, spare, counts):
 
 
 @compiled
+def _all_above(row, limit):
+    """Whether all entries lie above a limit; not, if one of them is not a number."""
+    above = 0
+    for j in range(row.size):
+        above += row[j] > limit
+    return above == row.size
+
+
+@compiled
 def gather_candidates(distances, start, margins, candidates, sizes):
     """Append the samples of a tile that may lie within a row's radius to its candidates.
 
@@ -61,15 +70,18 @@ def gather_candidates(distances, start, margins, candidates, sizes):
     capacity = candidates.shape[1]
     for r in range(n_rows):
         size, margin = sizes[r], margins[r]
-        if size + n_tile < capacity:
-            for j in range(n_tile):
-                candidates[r, size] = start + j
-                size += not distances[r, j] > margin  # what overflowed is a candidate too
-        else:
-            for j in range(n_tile):
-                if not distances[r, j] > margin:
+        has_room = size + n_tile < capacity
+        for part_start in range(0, n_tile, 32):  # most parts hold none: looking that up vectorises
+            part = distances[r, part_start : part_start + 32]
+            if _all_above(part, margin):
+                continue
+            for j in range(part.size):
+                if has_room:
+                    candidates[r, size] = start + part_start + j
+                    size += not part[j] > margin  # what overflowed is a candidate too
+                elif not part[j] > margin:
                     if size < capacity:
-                        candidates[r, size] = start + j
+                        candidates[r, size] = start + part_start + j
                     size += 1
         sizes[r] = size
 
@@ -207,24 +219,23 @@ def restrict_rows(table: Table, rows, local, start, stop, part: Table):
 
 
 @compiled
-def count_nearer(table: Table, block: Block, ratio, starts, epsilon, counts):
-    """Count the samples whose distance times ``ratio`` is below each of a row's radii; close calls are recomputed.
+def count_nearer(table: Table, rows, distances, start, slack, ratio, starts, epsilon, counts):
+    """Add the samples of a tile whose distance times ``ratio`` is below each of a row's radii.
 
     Args:
         table: the samples.
-        block: rows, with their distances.
+        rows: (B,) rows of the table.
+        distances: (B, t) approximate distances (Euclidean: squared) to the samples from ``start`` on.
+        start: the first of them.
+        slack: (B + 1,) bounds on their errors, as in a block.
         ratio: factor that turns the distances into the unit of the radii.
         starts: (B + 1,) the radii of row r are ``epsilon[starts[r]:starts[r + 1]]``.
-        epsilon: radii, positive, ascending in each row.
-        counts: written, the sample itself not counted.
+        epsilon: radii, positive.
+        counts: raised, the sample itself counted.
     """
-    x, metric, rows, slack = table.values, table.metric, block.rows, block.slack
-    distances = block.distances
+    x, metric, samples = table.values, table.metric, table.samples
     for r in range(rows.size):
+        i, row = samples[rows[r]], distances[r]
         for e in range(starts[r], starts[r + 1]):
-            if e > starts[r] and epsilon[e] == epsilon[e - 1]:
-                counts[e] = counts[e - 1]
-            else:
-                counts[e] = count_row(
-                    distances[r], x, table.samples[rows[r]], metric, ratio, epsilon[e], slack[r], slack[rows.size]
-                )
+            low, high = count_limits(epsilon[e], ratio, metric, slack[r], slack[rows.size])
+            counts[e] += count_piece(row, start, x, i, metric, ratio, epsilon[e], low, high)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from mi_callback.estimation import kernels
 from mi_callback.estimation.neighbors import LARGE
 from mi_callback.estimation.parallel import run_in_threads
 
@@ -67,8 +68,12 @@ def normal_scores(values: NDArray[np.generic]) -> NDArray[np.floating]:
 
     def score(start: int, stop: int) -> None:
         columns = np.ascontiguousarray(values[:, start:stop].T)
-        part = np.empty(columns.shape)
+        part = np.empty(columns.shape, scores.dtype)
+        keys = np.empty((2, n), np.uint64)
         for column, out in zip(columns, part, strict=True):
+            if column.dtype == np.float32:
+                kernels.write_scores(column.view(np.uint32), quantiles, *keys, out)
+                continue
             order = np.argsort(column)
             ordered = column[order]
             starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
