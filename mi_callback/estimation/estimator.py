@@ -23,7 +23,8 @@ from mi_callback.estimation.flagging import judged, spaces_disagree, with_flags
 from mi_callback.estimation.neighbors import Metric, NeighborTable
 from mi_callback.estimation.permutation import Permutations, p_value
 from mi_callback.estimation.points import MOST, PILOT, NPoints, evaluation_points, points_needed
-from mi_callback.estimation.readings import Reading, read_table
+from mi_callback.estimation.projections import project
+from mi_callback.estimation.readings import Reading, greatest, read_table
 from mi_callback.estimation.records import Flag, MutualInformation, Unit
 from mi_callback.estimation.spaces.competition import read_in_best_space
 from mi_callback.estimation.subsampling import drop_singletons, subsample
@@ -241,6 +242,8 @@ class Estimator:
         points = self.points(n, local)
         if _share_of_repeats(table, target) > _DUPLICATES:
             flags.add(Flag.DUPLICATES)
+        dimension = intrinsic_dimension(table)
+        reading, permutations = None, Permutations(n, self.n_permutations, self.seed, points)
         if fits:
             fitted = read_in_best_space(
                 x,
@@ -256,12 +259,25 @@ class Estimator:
                 always=self.space == "supervised",
             )
             if fitted is not None:
-                return self._record(fitted, n, name, space, flags, intrinsic_dimension(table))
-        table, target = sides(points)
-        reading = read_table(table, target, self.k, Permutations(n, self.n_permutations, self.seed, points))
-        parts = subsample(table, target, self.k, self.seed, local=reading.local, balanced=space != "raw")
-        reading = dataclasses.replace(reading, stderr=parts.stderr, half=parts.half)
-        return self._record(reading, n, name, space, flags, intrinsic_dimension(table))
+                reading, permutations = fitted
+        if reading is None:
+            table, target = sides(points)
+            reading = read_table(table, target, self.k, permutations)
+            parts = subsample(table, target, self.k, self.seed, local=reading.local, balanced=space != "raw")
+            reading = dataclasses.replace(reading, stderr=parts.stderr, half=parts.half)
+            dimension = intrinsic_dimension(table)
+        if self.space == "auto":
+            projected = project(
+                x.in_space("scores"),
+                y.labels.codes if y.discrete else y.in_space("scores"),
+                k=self.k,
+                metric=self.metric,
+                permutations=permutations,
+                points=points,
+                seed=self.seed,
+            )
+            reading = greatest([reading, *projected])
+        return self._record(reading, n, name, space, flags, dimension)
 
     def _record(
         self, reading: Reading, n_samples: int, estimator: str, space: str, flags: set[Flag], dimension: float
@@ -280,7 +296,7 @@ class Estimator:
             unit=self.unit,
             k=self.k,
             n_samples=n_samples,
-            estimator=estimator,
+            estimator="copula" if reading.is_bound else estimator,
             space=reading.fitted_space or space,
             is_fitted=reading.fitted_space is not None,
             intrinsic_dim=dimension,

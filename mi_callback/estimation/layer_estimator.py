@@ -33,7 +33,7 @@ __all__ = ["AT_POINTS", "BY_NEIGHBORS", "LayerEstimator", "Measured"]
 BY_NEIGHBORS = ("ksg", "ross")
 """Names of the estimators that read tables of neighbours."""
 
-AT_POINTS = (*BY_NEIGHBORS, "mixture")
+AT_POINTS = (*BY_NEIGHBORS, "copula", "mixture")
 """Names of the estimators that take local values at evaluation points."""
 
 _WITNESS_SAMPLES = 2_000  # further estimates for the verdict are made on so many samples, to cost little

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mi_callback.estimation.neighbors import Metric, NeighborTable, balance_rank, default_width, width_for_classes
 from mi_callback.estimation.parallel import one_blas_thread, run_side_by_side
-from mi_callback.estimation.permutation import Permutations, stream
+from mi_callback.estimation.permutation import Permutations, PermutationsWithin, stream
 from mi_callback.estimation.readings import Reading, read_table
 from mi_callback.estimation.spaces.candidates import SCORES, FittedSpace, FittingHalf, fit_candidates
 from mi_callback.estimation.spaces.linear import Array
@@ -49,7 +49,7 @@ def read_in_best_space(
     n_permutations: int,
     seed: int,
     always: bool = False,
-) -> Reading | None:
+) -> tuple[Reading, Permutations] | None:
     """Estimate in a fitted space if it does better than normal scores.
 
     It must be ahead by three standard errors in the competition, the price of splitting taken off, and then read so
@@ -69,7 +69,7 @@ def read_in_best_space(
         always: take the fitted space whenever there is one.
 
     Returns:
-        The estimate; None if normal scores are to be kept.
+        The estimate, and the permutations that its null was taken under; None if normal scores are to be kept.
     """
     split = target
     if isinstance(target, LabelTarget):
@@ -100,7 +100,10 @@ def read_in_best_space(
             return None
     names = " and ".join(dict.fromkeys(winner.space.name for winner in winners))
     names += "" if split is target else ", rare classes merged"
-    return _read(winners, tables, points, names, k=k, n_permutations=n_permutations, seed=seed)
+    reading = _read(winners, tables, points, names, k=k, n_permutations=n_permutations, seed=seed)
+    if len(winners) > 1:
+        return reading, PermutationsWithin([winner.held_out for winner in winners], n_permutations, seed, points)
+    return reading, Permutations(len(scores_x), n_permutations, seed, points)  # points are shifted as in the part
 
 
 # --- parts, fits, winners --------------------------------------------------------------------------------------------
