@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import warnings
@@ -9,6 +10,7 @@ from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr
 
 from mi_callback.estimation.ceilings import per_nat
 from mi_callback.estimation.checks import (
@@ -20,8 +22,9 @@ from mi_callback.estimation.checks import (
 )
 from mi_callback.estimation.dimension import intrinsic_dimension
 from mi_callback.estimation.flagging import judged, spaces_disagree, with_flags
+from mi_callback.estimation.interval import Parts, interval, reads_either_way
 from mi_callback.estimation.neighbors import Metric, NeighborTable
-from mi_callback.estimation.permutation import Permutations, p_value
+from mi_callback.estimation.permutation import Permutations, p_value, stream
 from mi_callback.estimation.points import MOST, PILOT, NPoints, evaluation_points, points_needed
 from mi_callback.estimation.projections import project
 from mi_callback.estimation.readings import Reading, greatest, read_table
@@ -39,6 +42,10 @@ Space = Literal["auto", "raw", "standard", "scores", "supervised"]
 _DUPLICATES = 0.01  # share of repeated samples that is worth a flag
 _CHECKED_SAMPLES = 2_000  # an estimate is checked on so many samples at the most, to cost little
 _CHECKED_ENTRIES = 2**20  # and a decoder is fitted on so many samples times columns, such as 10,000 x 100
+_PARTS = 4  # on which everything is done again: three degrees of freedom for what fits add to the error
+_SMALLEST_PART, _LARGEST_PART = 20, 1_250  # samples; of more than 5,000 some are in none, to cost little
+_PERMUTATIONS_OF_PARTS = 8  # they only take off what the greatest of several readings gains by chance
+_PURPOSE = 8  # of the stream that draws them
 _FEWEST_DECODED = 10  # samples: two a fold
 
 
@@ -56,6 +63,7 @@ class Estimator:
 
     Attributes:
         most_points: the most evaluation points to take, whatever ``n_points`` asks for; None for no limit.
+        n_parts: number of parts of the samples on which everything is done again, for the interval; 0 for none.
 
     Raises:
         ValueError, TypeError: an argument that is not understood.
@@ -83,6 +91,7 @@ class Estimator:
         self.unit: Unit = unit
         self.n_points = check_points(n_points, self.k)
         self.most_points: int | None = None
+        self.n_parts = _PARTS
 
     def estimate(self, x: Variable, y: Variable) -> MutualInformation:
         """Mutual information I(x; y), in ``unit``.
@@ -196,7 +205,7 @@ class Estimator:
     ) -> MutualInformation:
         """A record in ``unit`` from local values in nats, of an estimate that needs no null."""
         unit = per_nat(self.unit)
-        value = float(local.mean()) * unit
+        value, stderr = (one * unit for one in (float(local.mean()), float(local.std()) / math.sqrt(len(local))))
         return MutualInformation(
             mi=value,
             raw=value,
@@ -204,7 +213,7 @@ class Estimator:
             null_mean=0.0,
             null_std=math.nan,
             p_value=None,
-            stderr=float(local.std()) / math.sqrt(len(local)) * unit,
+            stderr=stderr,
             unit=self.unit,
             k=self.k,
             n_samples=n_samples,
@@ -214,6 +223,7 @@ class Estimator:
             reason=reason,
             noise_std=noise_std,
             n_points=len(local),
+            interval=(value - 2 * stderr, value + 2 * stderr),
         )
 
     def failed(self, n_samples: int) -> MutualInformation:
@@ -277,39 +287,91 @@ class Estimator:
                 seed=self.seed,
             )
             reading = greatest([reading, *projected])
-        return self._record(reading, n, name, space, flags, dimension)
+        dimensions = dimension, intrinsic_dimension(target) if isinstance(target, NeighborTable) else math.nan
+        return self._record(reading, n, name, space, flags, dimensions, self._on_parts(x, y), _most(y))
+
+    def _on_parts(self, x: Variable, y: Variable) -> Parts:
+        """The same on parts of the samples, everything fitted anew."""
+        size = min(x.n_samples // max(self.n_parts, 1), _LARGEST_PART)
+        nothing = Parts(np.empty(0), 0)
+        if not self.n_parts or size < _SMALLEST_PART:
+            return nothing
+        smaller = copy.copy(self)
+        smaller.n_permutations, smaller.n_points, smaller.n_parts = _PERMUTATIONS_OF_PARTS, None, 0
+        order = stream(self.seed, _PURPOSE).permutation(x.n_samples)
+        values = []
+        for start in range(0, self.n_parts * size, size):
+            rows = np.sort(order[start : start + size])
+            try:
+                a, b, _ = _without_singletons(x.subset(rows), y.subset(rows))
+            except ValueError:  # each of so few has a class of its own
+                return nothing
+            if a.n_samples < _SMALLEST_PART:
+                return nothing
+            values.append(smaller._estimate(a, b, set()).mi / per_nat(self.unit))
+        return Parts(np.array(values), size)
 
     def _record(
-        self, reading: Reading, n_samples: int, estimator: str, space: str, flags: set[Flag], dimension: float
+        self,
+        reading: Reading,
+        n_samples: int,
+        estimator: str,
+        space: str,
+        flags: set[Flag],
+        dimensions: tuple[float, float],
+        parts: Parts,
+        most: float,
     ) -> MutualInformation:
         """From a reading in nats to a record in the unit asked for."""
         unit, null, raw = per_nat(self.unit), reading.null, float(reading.local.mean())
         mean = float(null.mean()) if null.size else 0.0
+        p, where = p_value(raw, null), reading.fitted_space or space
+        stderr = float(np.fmax(reading.stderr, parts.stderr(n_samples)))
+        if reads_either_way(where, dimensions):
+            flags = flags | {Flag.EITHER_WAY}
+        low, high = interval(
+            raw - mean,
+            stderr,
+            p,
+            certified=reading.certified,
+            parts=parts,
+            n_samples=n_samples,
+            dimensions=dimensions,
+            space=where,
+            most=most,
+        )
         return MutualInformation(
             mi=(raw - mean) * unit,
             raw=raw * unit,
             null=null * unit,
             null_mean=mean * unit,
             null_std=float(null.std(ddof=1)) * unit if null.size > 1 else math.nan,
-            p_value=p_value(raw, null),
-            stderr=reading.stderr * unit,
+            p_value=p,
+            stderr=stderr * unit,
             unit=self.unit,
             k=self.k,
             n_samples=n_samples,
             estimator="copula" if reading.is_bound else estimator,
-            space=reading.fitted_space or space,
+            space=where,
             is_fitted=reading.fitted_space is not None,
-            intrinsic_dim=dimension,
+            intrinsic_dim=dimensions[0],
             flags=tuple(flag for flag in Flag if flag in flags),
             n_completed=reading.n_completed,
             half=reading.half * unit,
+            interval=(low * unit, high * unit),
+            part_mi=parts.mean * unit,
+            part_size=parts.size,
             n_points=len(reading.local),
         )
 
     def _nothing(self, n_samples: int, estimator: str, flags: set[Flag]) -> MutualInformation:
         """The record of a side that does not vary."""
         reading = Reading(np.zeros(n_samples), np.zeros(self.n_permutations), 0, stderr=0.0, half=0.0)
-        return self._record(reading, n_samples, estimator, self.space, flags | {Flag.CONSTANT}, math.nan)
+        parts = Parts(np.empty(0), 0)
+        record = self._record(
+            reading, n_samples, estimator, self.space, flags | {Flag.CONSTANT}, (math.nan, math.nan), parts, 0.0
+        )
+        return dataclasses.replace(record, interval=(0.0, 0.0))
 
 
 def _without_singletons(x: Variable, y: Variable) -> tuple[Variable, Variable, set[Flag]]:
@@ -323,6 +385,14 @@ def _without_singletons(x: Variable, y: Variable) -> tuple[Variable, Variable, s
             f"{y.n_samples} samples. Use discrete=False if the values are numbers."
         )
     return x.subset(kept), y.subset(kept), {Flag.SINGLETONS}
+
+
+def _most(y: Variable) -> float:
+    """H(Y) of classes, in nats: what no layer can exceed."""
+    if not y.discrete:
+        return math.inf
+    shares = y.labels.sizes / y.n_samples
+    return float(entr(shares).sum())
 
 
 def _share_of_repeats(table: NeighborTable, target: Target) -> float:

@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 _SIGNIFICANT = 2.0  # standard errors, where one comparison is made
+_ERRORS_OF_BOUND = 3.0  # standard errors that a lower bound leaves below it, where it raises the interval's low end
 _NEAR_LIMIT = math.log(2)  # nats: so near, a line with Gaussian noise reads .7 to .8 too low, n = 350 to 4,000
 # (k/n)^(1/id): how far the k-th neighbour is, as a share of the cloud's width. Where it is a third, 1 nat between
 # Gaussian coordinates reads .67 (n = 500, d = 5) and .75 (n = 2,000, d = 6).
@@ -69,7 +70,17 @@ def judged(
         found.update(flags_from_samples(x, labels, discrete=labels is not None, k=estimate.k))
     if bound is not None:
         found.update(flags_from_bound(estimate, bound.mi, bound.stderr))
+        estimate = dataclasses.replace(estimate, interval=_raised(estimate.interval, bound))
     return with_flags(estimate, *found)
+
+
+def _raised(interval: tuple[float, float], bound: MutualInformation) -> tuple[float, float]:
+    """An interval above a lower bound; open if the bound refutes it."""
+    low, high = interval
+    least = bound.mi - _ERRORS_OF_BOUND * bound.stderr
+    if not least > low:
+        return interval
+    return least, high if least < high else math.inf
 
 
 def flags_from_record(estimate: MutualInformation, *, partner_dim: float = math.nan) -> tuple[Flag, ...]:
@@ -94,6 +105,8 @@ def flags_from_record(estimate: MutualInformation, *, partner_dim: float = math.
         _RELATIVE_DRIFT * abs(e.raw), _NEGLIGIBLE_DRIFT * nat, 3 * noise
     ):
         flags.append(Flag.DRIFT)
+    if e.interval[1] == math.inf:
+        flags.append(Flag.UNBOUNDED)
     if e.p_value is not None and len(e.null) >= 19:  # with fewer, p cannot reach .05, and the spread is a guess
         if e.raw < e.null_mean - _FAR_BELOW * e.null_std:
             flags.append(Flag.BELOW_NULL)

@@ -85,11 +85,12 @@ class LayerEstimator:
         """Estimate by another estimator from now on, such as one with other evaluation points."""
         self.estimator = estimator
         self._without_null = copy.copy(estimator)
-        self._without_null.n_permutations = 0
+        self._without_null.n_permutations = self._without_null.n_parts = 0
 
     def _for_resolution(self, n_samples: int) -> Estimator:
         """The estimator for what is infinite: no space reads it better, and few points let layers share X's table."""
         estimator = copy.copy(self.estimator)
+        estimator.n_parts = 0
         if estimator.space == "auto":
             estimator.space = "scores"
         if estimator.n_points == "auto" and n_samples > MOST:

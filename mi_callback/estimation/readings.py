@@ -42,6 +42,7 @@ class Reading:
         fitted_space: names of the spaces fitted to the samples in which it was read, or of the projection; None if
             nothing was fitted.
         is_bound: whether it is a held-out lower bound, which permutations need not be taken off from.
+        certified: the most that bounds and projections, which err downwards alone, leave below three standard errors.
     """
 
     local: NDArray[np.float64]
@@ -51,6 +52,7 @@ class Reading:
     half: float = math.nan
     fitted_space: str | None = None
     is_bound: bool = False
+    certified: float = -math.inf
 
 
 def digamma_table(n: int) -> NDArray[np.float64]:
@@ -114,7 +116,8 @@ def greatest(readings: Sequence[Reading]) -> Reading:
     values = [float(one.local.mean()) - shift for one, shift in zip(readings, shifts, strict=True)]
     best = int(np.argmax(values))
     null = np.max([one.null - shift for one, shift in zip(readings, shifts, strict=True)], axis=0)
-    return replace(readings[best], null=null + shifts[best])
+    others = (value - 3 * one.stderr for value, one in zip(values, readings, strict=True) if one.fitted_space)
+    return replace(readings[best], null=null + shifts[best], certified=max(others, default=-math.inf))
 
 
 def _batch_size(n: int) -> int:
