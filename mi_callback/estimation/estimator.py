@@ -21,7 +21,7 @@ from mi_callback.estimation.checks import (
     check_same_length,
 )
 from mi_callback.estimation.dimension import intrinsic_dimension
-from mi_callback.estimation.flagging import judged, spaces_disagree, with_flags
+from mi_callback.estimation.flagging import judged, with_flags
 from mi_callback.estimation.interval import Parts, interval, reads_either_way
 from mi_callback.estimation.neighbors import Metric, NeighborTable
 from mi_callback.estimation.permutation import Permutations, p_value, stream
@@ -40,7 +40,6 @@ __all__ = ["Estimator", "Space", "mutual_information"]
 Space = Literal["auto", "raw", "standard", "scores", "supervised"]
 
 _DUPLICATES = 0.01  # share of repeated samples that is worth a flag
-_CHECKED_SAMPLES = 2_000  # an estimate is checked on so many samples at the most, to cost little
 _CHECKED_ENTRIES = 2**20  # and a decoder is fitted on so many samples times columns, such as 10,000 x 100
 _PARTS = 4  # on which everything is done again: three degrees of freedom for what fits add to the error
 _SMALLEST_PART, _LARGEST_PART = 20, 1_250  # samples; of more than 5,000 some are in none, to cost little
@@ -93,12 +92,14 @@ class Estimator:
         self.most_points: int | None = None
         self.n_parts = _PARTS
 
-    def estimate(self, x: Variable, y: Variable) -> MutualInformation:
+    def estimate(self, x: Variable, y: Variable, *, before: str = "") -> MutualInformation:
         """Mutual information I(x; y), in ``unit``.
 
         Args:
             x: the side whose neighbours are searched, such as a layer's activations.
             y: the side that is permuted, such as the target. Discrete if it says so.
+            before: the space that the same layer was read in before. "auto" stays in it until another is ahead, so
+                that curves do not jump between spaces that read alike.
 
         Raises:
             ValueError: different numbers of samples, or fewer than k + 2, single members of classes included.
@@ -108,7 +109,7 @@ class Estimator:
         samples, classes = x.values, y.labels.codes if y.discrete else None
         taken_for = f"{y.name} as {y.kind}"
         x, y, flags = _without_singletons(x, y)
-        estimate = dataclasses.replace(self._estimate(x, y, flags), reason=taken_for)
+        estimate = dataclasses.replace(self._estimate(x, y, flags, before), reason=taken_for)
         return judged(estimate, x=samples, labels=classes)
 
     def pilot(self, n_samples: int) -> NDArray[np.int64] | None:
@@ -140,14 +141,14 @@ class Estimator:
         return min(limits)
 
     def check(self, x: Variable, y: Variable, estimate: MutualInformation) -> MutualInformation:
-        """Hold an estimate of I(x; y) against what a decoder attains, and against distances in another space.
+        """Hold an estimate of I(x; y) against what a decoder attains.
 
         As it is done for the layers of a network; only where samples times columns are very many, the decoder is given
         fewer samples, on which it attains less.
         """
         part = np.arange(x.n_samples)[:: -(-x.values.size // _CHECKED_ENTRIES)]
         bound = self.usable(x.subset(part), y.subset(part)) if len(part) < x.n_samples else self.usable(x, y)
-        return judged(estimate, *self.compare_spaces(x, y, estimate), bound=bound)
+        return judged(estimate, bound=bound)
 
     def usable(self, x: Variable, y: Variable) -> MutualInformation:
         """What a held-out linear decoder gets out of x about y, in ``unit``; NaN for fewer than ten samples.
@@ -171,27 +172,6 @@ class Estimator:
         if x.is_constant or y.is_constant:
             return with_flags(record, Flag.CONSTANT)
         return with_flags(record, Flag.CONSTANT_DECODER) if usable.constant_decoder else record
-
-    def compare_spaces(self, x: Variable, y: Variable, estimate: MutualInformation) -> tuple[Flag, ...]:
-        """Hold normal scores against plain standardising, where they are what an estimate by ``auto`` rests on."""
-        if self.space != "auto" or estimate.space != "scores":
-            return ()
-        x, y, _ = _without_singletons(x, y)
-        every = -(-x.n_samples // _CHECKED_SAMPLES)
-        if every > 1:
-            rows = np.arange(x.n_samples)[::every]
-            x, y, _ = _without_singletons(x.subset(rows), y.subset(rows))
-        spaces: tuple[PlainSpace, ...] = ("scores", "standard")
-        scores, standard = (
-            float(
-                read_table(
-                    x.table(space, self.metric, self.k), y.target(space, self.metric, self.k), self.k
-                ).local.mean()
-            )
-            for space in spaces
-        )
-        stderr = estimate.stderr / per_nat(self.unit) * math.sqrt(every)  # the variance falls like 1 / n
-        return spaces_disagree(scores, standard, stderr)
 
     def without_null(
         self,
@@ -233,7 +213,7 @@ class Estimator:
         record = self.without_null(nothing, n_samples, "none", "none", reason="")
         return dataclasses.replace(record, null_mean=math.nan, p_value=p_value, n_points=None)
 
-    def _estimate(self, x: Variable, y: Variable, flags: set[Flag]) -> MutualInformation:
+    def _estimate(self, x: Variable, y: Variable, flags: set[Flag], before: str = "") -> MutualInformation:
         name = "ross" if y.discrete else "ksg"
         n = x.n_samples
         if x.is_constant or y.is_constant:
@@ -267,6 +247,7 @@ class Estimator:
                 n_permutations=self.n_permutations,
                 seed=self.seed,
                 always=self.space == "supervised",
+                before=before,
             )
             if fitted is not None:
                 reading, permutations = fitted

@@ -12,7 +12,8 @@ no parts were estimated, the interval is open: absence of evidence is all there 
 One reading can be too high: neighbours in normal scores where both sides are wide, if the norm alone carries the
 dependence. What low rests on then are the other readings.
 
-Constants were chosen on random dependences of known information (``benchmarks/families.py``) and reported on others.
+Constants were chosen on random dependences of known information (``benchmarks/families.py``, seeds 0 to 179 at 1,000
+samples and 180 to 269 at 4,000), with which .94 and .93 of the intervals held the truth; others are what is reported.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ __all__ = ["Parts", "interval", "reads_either_way"]
 
 _ERRORS = 3.0  # standard errors at either end: they are themselves known to a fifth
 _UNSURE = 0.02  # nats that an estimate may lie too high without a standard error showing it
-_EXPONENT = 0.3  # of the bias
-_ALLOWANCE = 0.03  # nats at 1,000 samples and three dimensions
+_EXPONENT = 0.22  # of the bias: parts of a quarter lie a third of what is left below
+_ALLOWANCE, _SHARE = 0.03, 0.05  # nats at 1,000 samples and three dimensions; and of the estimate
 _FEW_DIMENSIONS = 2.0  # intrinsic; up to here neighbours find all there is
 _WIDE = 8.0  # intrinsic dimensions of both sides from which neighbours can read too much
 _SIGNIFICANT = 0.05
@@ -99,5 +100,5 @@ def interval(
     if not parts.values.size or (many and not is_found):
         return low, most
     bias = max(mi - parts.mean, 0.0) / ((n_samples / parts.size) ** _EXPONENT - 1)
-    allowance = _ALLOWANCE * math.sqrt(many) * (1_000 / n_samples) ** 0.25
+    allowance = _ALLOWANCE * math.sqrt(many) * (1_000 / n_samples) ** 0.25 + (_SHARE * max(mi, 0.0) if many else 0.0)
     return low, max(low, min(max(mi, certified) + error + bias + allowance, most))

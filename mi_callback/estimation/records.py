@@ -48,10 +48,6 @@ class Flag(enum.Enum):
         "The estimate still moves with the number of samples: half of them give a different value. Read it as a bound "
         "in the direction of the drift, and use more samples, or for I(X;T) a larger noise_std."
     )
-    SPACES_DISAGREE = (
-        "The estimate depends on the space in which distances are taken, although the truth does not. Trust no change "
-        "that is smaller than the difference; compare space='scores' with space='supervised'."
-    )
     FEW_PER_CLASS = (
         "A class has fewer than three times k members, so its neighbours reach across its whole cloud. Merge rare "
         "classes or gather more samples."
@@ -78,8 +74,9 @@ class Flag(enum.Enum):
         "samples, not compression. Set noise_std to measure I(X; T + sigma Z)."
     )
     UNBOUNDED = (
-        "Nothing bounds the truth from above: of many dimensions nothing was found, or the samples are too few to be "
-        "split. Absence of evidence is all there is: use more samples or a narrower layer."
+        "The truth may be more than twice as large, or nothing bounds it from above: of many dimensions little or "
+        "nothing was found, or the samples are too few. Absence of evidence is all there is: use more samples or a "
+        "narrower layer."
     )
     EITHER_WAY = (
         "Both sides fill many dimensions and only their neighbours show the dependence: the estimate may be too high "
