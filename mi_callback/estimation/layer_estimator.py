@@ -34,11 +34,10 @@ __all__ = ["AT_POINTS", "BY_NEIGHBORS", "LayerEstimator", "Measured"]
 BY_NEIGHBORS = ("ksg", "ross")
 """Names of the estimators that read tables of neighbours."""
 
-AT_POINTS = (*BY_NEIGHBORS, "mixture")
+AT_POINTS = (*BY_NEIGHBORS, "copula", "mixture")
 """Names of the estimators that take local values at evaluation points."""
 
 _WITNESS_SAMPLES = 2_000  # further estimates for the verdict are made on so many samples, to cost little
-_SPACES_EVERY = 10  # measurements between comparisons of spaces
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,13 +79,13 @@ class LayerEstimator:
         self._x_dimension = math.nan
         self._ceilings: Ceilings | None = None
         self.ceiling_error: Exception | None = None
-        self._checks: dict[str, tuple[int, tuple[Flag, ...]]] = {}
+        self._spaces: dict[str, str] = {}
 
     def estimate_by(self, estimator: Estimator) -> None:
         """Estimate by another estimator from now on, such as one with other evaluation points."""
         self.estimator = estimator
         self._without_null = copy.copy(estimator)
-        self._without_null.n_permutations = 0
+        self._without_null.n_permutations = self._without_null.n_parts = 0
 
     def _for_resolution(self, n_samples: int) -> Estimator:
         """The estimator for what is infinite: no space reads it better, and at the pilot's points the tables are there.
@@ -94,6 +93,7 @@ class LayerEstimator:
         Its error bar is .02 nats of 5 there (60,000 images, perceptron), and all layers share the table of X.
         """
         estimator = copy.copy(self.estimator)
+        estimator.n_parts = 0
         if estimator.space == "auto":
             estimator.space = "scores"
         if estimator.n_points == "auto" and n_samples > MOST:
@@ -167,10 +167,9 @@ class LayerEstimator:
         return [total, usable]
 
     def _of_target(self, t: Variable, y: Variable) -> MutualInformation:
-        estimate = self.estimator.estimate(t, y)
+        estimate = self._remembered(t, y, self.estimator)
         reason = "classes: neighbours of the same class (Ross 2014)" if y.discrete else "by neighbours (Kraskov 2004)"
-        estimate = dataclasses.replace(estimate, reason=f"{reason}; {estimate.reason}")
-        return judged(estimate, *self._space_flags(t, y, estimate))
+        return dataclasses.replace(estimate, reason=f"{reason}; {estimate.reason}")
 
     def _attempt(self, layer: str, quantity: str, measure: Callable[[], MutualInformation]) -> Measured:
         """A reading, or its error: what goes wrong with one quantity takes no other with it."""
@@ -208,13 +207,18 @@ class LayerEstimator:
     def _by_neighbors(self, t: Variable, reason: str, estimator: Estimator, *flags: Flag) -> MutualInformation:
         assert self._x_to_pair is not None
         x = self._x_to_pair
-        estimate = estimator.estimate(t, x)
+        estimate = self._remembered(t, x, estimator)
         if math.isnan(self._x_dimension) and not x.discrete and Flag.CONSTANT not in estimate.flags:
             self._x_dimension = self._dimension_of(x, estimate)
         estimate = dataclasses.replace(estimate, reason=f"{reason}; {estimate.reason}")
-        if estimator is self.estimator:
-            flags = (*flags, *self._space_flags(t, x, estimate))
         return judged(estimate, *flags, partner_dim=math.nan if x.discrete else self._x_dimension)
+
+    def _remembered(self, t: Variable, partner: Variable, estimator: Estimator) -> MutualInformation:
+        """An estimate in the space that the layer was read in before, unless another is ahead."""
+        key = f"{t.name} {partner.name}"
+        estimate = estimator.estimate(t, partner, before=self._spaces.get(key, ""))
+        self._spaces[key] = estimate.space
+        return estimate
 
     def _dimension_of(self, x: Variable, estimate: MutualInformation) -> float:
         """Intrinsic dimension of X, off the table that an estimate has made of it; on a line there is none to ask."""
@@ -297,17 +301,6 @@ class LayerEstimator:
             self._x_part = self._x_to_pair if every == 1 else self._x_to_pair.subset(rows)
         other = self._without_null.estimate(Variable(noisy, name="noisy activations"), self._x_part)
         return Witness(f"{other.estimator} of T + sigma Z, sigma = {self.noise_std[0]:g}", other.mi, other.stderr)
-
-    def _space_flags(self, t: Variable, partner: Variable, estimate: MutualInformation) -> tuple[Flag, ...]:
-        """Compare spaces at every tenth measurement; between, what was found stands."""
-        if estimate.space != "scores":
-            return ()
-        key = f"{t.name} {partner.name}"
-        count, flags = self._checks.get(key, (0, ()))
-        if count % _SPACES_EVERY == 0:
-            flags = self.estimator.compare_spaces(t, partner, estimate)
-        self._checks[key] = (count + 1, flags)
-        return flags
 
 
 def _of_input(

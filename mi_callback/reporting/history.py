@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["History"]
 
-_BY_NEIGHBORS = {"ksg", "ross"}  # names of estimators
+_BY_NEIGHBORS = {"ksg", "ross", "copula"}  # names of estimators
 
 
 class History:

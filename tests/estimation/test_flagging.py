@@ -16,7 +16,6 @@ from mi_callback.estimation.flagging import (
     flags_from_record,
     flags_from_samples,
     judged,
-    spaces_disagree,
     with_flags,
 )
 from mi_callback.estimation.mixture import mixture_information
@@ -161,13 +160,6 @@ def test_few_per_class():
     assert flags_from_samples(t, np.repeat([0, 1], [92, 8]), discrete=False) == ()
 
 
-def test_spaces_disagree():
-    assert spaces_disagree(0.7, 0.4, 0.03) == (Flag.SPACES_DISAGREE,)
-    assert spaces_disagree(0.7, 0.61, 0.03) == ()
-    assert spaces_disagree(0.7, 0.4, 0.3) == ()
-    assert spaces_disagree(3.0, 2.75, math.nan) == ()
-
-
 def test_an_estimated_ceiling_below_a_lower_bound_is_none():
     limits = ceilings(1000, 3, "bits", information=but(mi=1.1, stderr=0.05))
     assert limits.is_refuted_by(but(mi=3.2))
@@ -180,8 +172,8 @@ def test_an_estimated_ceiling_below_a_lower_bound_is_none():
 def test_one_place_judges():
     t = np.random.default_rng(0).standard_normal((100, 2))
     t[:, 1] = 0
-    found = judged(but(half=0.8), Flag.SPACES_DISAGREE, x=t, labels=np.repeat([0, 1], [92, 8]), bound=but(mi=2.0))
-    expected = (Flag.BELOW_USABLE, Flag.DRIFT, Flag.SPACES_DISAGREE, Flag.FEW_PER_CLASS, Flag.DEAD_UNITS)
+    found = judged(but(half=0.8), Flag.EITHER_WAY, x=t, labels=np.repeat([0, 1], [92, 8]), bound=but(mi=2.0))
+    expected = (Flag.BELOW_USABLE, Flag.DRIFT, Flag.FEW_PER_CLASS, Flag.DEAD_UNITS, Flag.EITHER_WAY)
     assert found.flags == expected
     assert judged(GOOD, bound=but(mi=0.9)).flags == ()
 
