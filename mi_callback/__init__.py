@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from mi_callback.estimation import MutualInformation, mutual_information
 
 if TYPE_CHECKING:
     from mi_callback.callback import MutualInformationMonitor
+    from mi_callback.reporting import History
+    from mi_callback.standalone import measure
 
-__all__ = ["MutualInformation", "MutualInformationMonitor", "mutual_information"]
+__all__ = ["History", "MutualInformation", "MutualInformationMonitor", "measure", "mutual_information"]
 __version__ = "0.1.0"
+
+# imported on first use, so that estimating pulls in neither torch nor Lightning
+_LAZY = {
+    "History": "mi_callback.reporting",
+    "MutualInformationMonitor": "mi_callback.callback",
+    "measure": "mi_callback.standalone",
+}
 
 
 def __getattr__(name: str) -> object:
-    if name == "MutualInformationMonitor":  # imported on first use, so that estimating never pulls in Lightning
-        from mi_callback.callback import MutualInformationMonitor
-
-        return MutualInformationMonitor
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from mi_callback import MutualInformationMonitor
-from mi_callback.collection import CollectionError, Processes, check_strategy, join, select_layers, sweep
+from mi_callback.collection import CollectionError, LightningHost, Processes, check_strategy, join, select_layers, sweep
 from mi_callback.collection.distributed import gather
 from tests.models import QUIET, Net, pairs, trainer
 
@@ -258,8 +258,8 @@ class Compare(lightning.Callback):
     def on_train_epoch_end(self, trainer, pl_module):
         processes = join(trainer)
         layers = select_layers(pl_module, None)
-        part = sweep(trainer, pl_module, layers, rank=processes.rank, world_size=processes.size)
-        whole = sweep(trainer, pl_module, layers)
+        part = sweep(LightningHost(trainer, pl_module), layers, rank=processes.rank, world_size=processes.size)
+        whole = sweep(LightningHost(trainer, pl_module), layers)
         both = gather(part, None, processes)
         assert both.n_samples == whole.n_samples == 61
         np.testing.assert_array_equal(both.inputs, whole.inputs)

@@ -18,7 +18,7 @@ FORMAT = "mi_callback.history/2"  # marks the state, so that it is found in a ch
 _FORMATS = ("mi_callback.history/1", FORMAT)  # those that can be read
 
 _INTEGERS = {"run", "epoch", "step", "n_samples", "n_points"}
-_WORDS = {"layer", "quantity", "unit", "estimator", "space"}
+_WORDS = {"data", "layer", "quantity", "unit", "estimator", "space"}
 _OPTIONAL = {"p_value", "noise_std", "reduction", "n_points"}  # None where there is none; other numbers are NaN
 
 
@@ -78,7 +78,8 @@ def _from_json(path: Path) -> dict[str, Any]:
         if key not in _INTEGERS | _WORDS | _OPTIONAL | {"flags"}:
             state["columns"][key] = [_nan_for_null(v) for v in values]
     for run in (state, *state.get("earlier", ())):
-        for ceiling in run["ceilings"].values():
+        limits = (run["ceilings"], *run.get("ceilings_of_data", {}).values())
+        for ceiling in (one for ceilings in limits for one in ceilings.values()):
             ceiling |= {"value": _nan_for_null(ceiling["value"]), "stderr": _nan_for_null(ceiling["stderr"])}
         run["metrics"] = {
             name: {int(epoch): _nan_for_null(v) for epoch, v in values.items()}

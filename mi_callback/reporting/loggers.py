@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-from mi_callback.quantities import quantity
-
 __all__ = ["log_figures", "log_layout"]
 
 _log = logging.getLogger(__name__)
@@ -108,18 +106,18 @@ _WRITERS: dict[str, Callable[[Any, str, Figure, int], None]] = {
 }
 
 
-def log_layout(loggers: Iterable[Any], quantities: Iterable[str]) -> None:
+def log_layout(loggers: Iterable[Any], tags: Mapping[str, bool]) -> None:
     """Give TensorBoard a layout of custom scalars in which all layers of a quantity share a chart; others need none.
 
     Args:
         loggers: Lightning loggers, as in ``trainer.loggers``.
-        quantities: the quantities logged, such as "target", or "wide/target" for a monitor with the name "wide".
+        tags: beginning of the tags of each quantity logged, such as "mi_target" or "wide/mi_target_val", to whether a
+            p-value is logged with it.
     """
-    parts = [name.rpartition("/") for name in quantities]
-    tags = [f"{prefix}{slash}{quantity(name).tag}" for prefix, slash, name in parts]
     charts = {tag: ["Multiline", [f"{re.escape(tag)}/.*"]] for tag in tags}
-    doubtful = [tag for tag, (_, _, name) in zip(tags, parts, strict=True) if quantity(name).has_null]
-    doubts = {f"{tag} p-value": ["Multiline", [f"{re.escape(tag)}_pvalue/.*"]] for tag in doubtful}
+    doubts = {
+        f"{tag} p-value": ["Multiline", [f"{re.escape(tag)}_pvalue/.*"]] for tag, has_null in tags.items() if has_null
+    }
     for logger in loggers:
         if any(cls.__name__ == "TensorBoardLogger" for cls in type(logger).__mro__):
             try:

@@ -113,7 +113,7 @@ def test_csv_is_a_plain_table(history, tmp_path):
     history.save(path)
     head = path.read_text(encoding="utf-8").splitlines()[0]
     assert head == (
-        "run,epoch,step,layer,quantity,mi,raw,null_mean,null_std,p_value,stderr,unit,estimator,space,intrinsic_dim,"
+        "run,epoch,step,data,layer,quantity,mi,raw,null_mean,null_std,p_value,stderr,unit,estimator,space,intrinsic_dim,"
         "noise_std,reduction,n_samples,n_points,flags"
     )
 

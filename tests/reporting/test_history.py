@@ -33,6 +33,7 @@ def test_a_row_has_the_documented_keys_in_order_and_plain_values():
             "run",
             "epoch",
             "step",
+            "data",
             "layer",
             "quantity",
             "mi",
