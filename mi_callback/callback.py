@@ -275,7 +275,8 @@ class MutualInformationMonitor(Callback):
         Of a layer for which there is nothing to decide by, the verdict is "undecided" and its ``reason`` says why.
         """
         found = self.evidence.verdicts()
-        rows = [row for row in self.history.of_run().to_rows() if row["quantity"] == "input"]
+        first = self.history.data[:1]  # data set
+        rows = [row for row in self.history.of_run().to_rows() if row["quantity"] == "input" and row["data"] in first]
         for layer in self.history.layers:
             if layer not in found:
                 flags = [row["flags"] for row in rows if row["layer"] == layer]

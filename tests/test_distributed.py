@@ -70,6 +70,25 @@ def no_seconds(metrics):
     return {k: v for k, v in metrics.items() if not k.startswith("mi_seconds")}
 
 
+class Validated(Frozen):
+    def val_dataloader(self):
+        return DataLoader(TensorDataset(*pairs(37, seed=1)), batch_size=8)
+
+    def validation_step(self, batch, batch_idx):
+        self(batch[0])
+
+
+def test_several_processes_measure_validation_data_as_one(tmp_path):
+    """37 validation samples, which Lightning pads to 38 for two processes; every value is that of a single process."""
+    both, model = {"data": ("train", "val"), "layers": ["net.1"]}, Validated()
+    one = fit(tmp_path / "one", 1, monitor(**both), model=copy.deepcopy(model))[0]
+    several = fit(tmp_path / "several", 2, monitor(**both), model=model)
+    assert {row["n_samples"] for row in one["rows"]} == {61, 37}
+    for rank in several:
+        assert [row | {"step": 0} for row in rank["rows"]] == [row | {"step": 0} for row in one["rows"]]
+        assert no_seconds(rank["metrics"]) == no_seconds(one["metrics"])
+
+
 @pytest.mark.parametrize("size", [2, 3])
 def test_several_processes_give_the_numbers_of_one(tmp_path, size):
     """61 samples on 2 or 3 processes: uneven shards. Every value equals that of a single process, on every rank."""

@@ -127,7 +127,7 @@ def data_sets(data: Any, *, named: Sequence[str] = ("train", "val"), caller: str
             raise refused
         return {name: name for name in names}
     sets = dict(data) if isinstance(data, Mapping) else {"data": data}
-    if not sets:
+    if not sets or (isinstance(data, tuple | list) and not data):
         raise refused
     for name, loader in sets.items():
         if not (isinstance(name, str) and re.fullmatch(_NAME, name)) or name in _STATISTICS:

@@ -132,9 +132,7 @@ class MonitoringCore:
         noise_levels = tuple(map(float, settings.noise_levels()))
         return EpochMeasurer(
             data,
-            Measurer(
-                self._estimator, tuple(settings.quantities), settings.discrete_target, noise_levels, self._kinds
-            ),
+            Measurer(self._estimator, tuple(settings.quantities), settings.discrete_target, noise_levels, self._kinds),
             self._faults,
             self._cost,
             layers=settings.layers,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,7 +97,6 @@ class EpochMeasurer:
         self._chosen: Sequence[Layer] = ()
         self._stochastic: frozenset[str] = frozenset()
         self._keys: tuple[tuple[str, str], ...] = ()  # logged at every epoch: one that fails logs NaN
-        self._announced: set[str] = set()
         self._processes = Processes()
 
     @property
@@ -124,7 +123,6 @@ class EpochMeasurer:
             CollectionError: an unknown layer, one that does not fire, or a batch that is not understood; whatever goes
                 wrong with a batch that is not one of training, which nothing else has tried.
         """
-        self._announced.clear()
         self._processes = processes
         first, error = self._attempt(lambda: self._first_batch(host))
         error = processes.agree(error if error is None else self._explained(error))
@@ -214,12 +212,11 @@ class EpochMeasurer:
                 "embedding as a third value of batch_fn: batch -> (inputs, targets, embedding).",
             )
 
-    def _announce_kinds(self) -> None:
-        """Say once a run what X and Y were taken for, where their type alone does not say so."""
+    def _announce_kinds(self, known: Collection[str]) -> None:
+        """Say once a run what X and Y are taken for from now on, where their type alone does not say so."""
         for name, kind in self._measurer.kinds.items():
-            if kind.is_plain or name in self._announced:
+            if kind.is_plain or name in known:
                 continue
-            self._announced.add(name)
             other = f"discrete_target={not kind.discrete}" if name == "targets" else "a third value of batch_fn"
             announce = warn if kind.is_guess else info
             announce(f"Mutual information takes the {name} as {kind}. {other} says otherwise.")
@@ -243,10 +240,11 @@ class EpochMeasurer:
             local, error = self._attempt(lambda: self._sweep(host, on_batch=advance))
         collected = gather(local, error, self._processes)
         del local  # its arrays live on in what was gathered, or not at all
+        known = self._measurer.kinds.keys()
         _, error = self._attempt(lambda: self._measurer.prepare(collected))
         if (failed := self._processes.agree(error)) is not None:
             raise failed
-        self._announce_kinds()
+        self._announce_kinds(known)
         return replace(collected, inputs=None, targets=None)  # the measurer has what is new in them
 
     def _sweep(

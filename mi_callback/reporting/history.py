@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["History"]
 
+
 class History:
     """The estimates of training, one row a run, data set, layer, quantity and epoch, in the order of measurement.
 
@@ -210,7 +211,9 @@ class History:
     def __repr__(self) -> str:
         runs = f"{len(self.runs)} runs, of the last " if self._earlier else ""
         data = f", data={self.data}" if len(self.data) > 1 else ""
-        return f"History({runs}{len(self.layers)} layers, {len(self.epochs)} epochs, quantities={self.quantities}{data})"
+        return (
+            f"History({runs}{len(self.layers)} layers, {len(self.epochs)} epochs, quantities={self.quantities}{data})"
+        )
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One new dict of plain values a run, data set, layer, quantity and epoch, in the order of measurement.
@@ -239,11 +242,14 @@ class History:
         """
         if run is not None and run != self._run:
             return self.of_run(run).series(quantity, data=data)
-        return (self._first if data is None else self._parts.get(data, Part())).series(quantity)
+        return self._part(data).series(quantity)
 
-    def ceilings_of(self, quantity: str) -> dict[str, Ceiling]:
-        """The finite upper limits that bound ``quantity``, by name, of the first data set."""
-        return self._first.ceilings_of(quantity)
+    def _part(self, data: str | None) -> Part:
+        return self._first if data is None else self._parts.get(data, Part())
+
+    def ceilings_of(self, quantity: str, *, data: str | None = None) -> dict[str, Ceiling]:
+        """The finite upper limits that bound ``quantity``, by name, of one data set, the first by default."""
+        return self._part(data).ceilings_of(quantity)
 
     def noise(self, quantity: str) -> float | None:
         """The standard deviation of measurement noise, for I(X; T + sigma Z); None without noise."""
@@ -285,8 +291,8 @@ class History:
         """Draw a figure, which a notebook shows by itself.
 
         Args:
-            kind: "curves" over epochs, the information "plane", a "heat_map" of I(T;Y), the "profile" over depth, or
-                another name in ``mi_callback.reporting.figures.catalogue.FIGURES``.
+            kind: "curves" over epochs, the information "plane", a "heat_map" of I(T;Y), the "profile" over depth,
+                the "gap" between data sets, the "runs" over one another, or another name in ``mi_callback.reporting.figures.catalogue.FIGURES``.
             ax: axes to draw on; None makes a figure.
 
         Returns:

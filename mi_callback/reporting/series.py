@@ -210,8 +210,8 @@ class Estimates(Protocol):
     def series(self, quantity: str, *, data: str | None = None) -> dict[str, Series]:
         """Curves over epochs of one quantity, by layer, of the first data set by default."""
 
-    def ceilings_of(self, quantity: str) -> dict[str, Ceiling]:
-        """The finite upper limits that bound the quantity."""
+    def ceilings_of(self, quantity: str, *, data: str | None = None) -> dict[str, Ceiling]:
+        """The finite upper limits that bound the quantity, of the first data set by default."""
 
     def noise(self, quantity: str) -> float | None:
         """The standard deviation of measurement noise, None without noise."""

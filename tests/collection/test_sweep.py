@@ -25,7 +25,9 @@ class Probe(lightning.Callback):
         self.layers, self.options, self.seen = layers, options, []
 
     def on_train_epoch_end(self, trainer, pl_module):
-        self.seen.append(sweep(LightningHost(trainer, pl_module), select_layers(pl_module, self.layers), **self.options))
+        self.seen.append(
+            sweep(LightningHost(trainer, pl_module), select_layers(pl_module, self.layers), **self.options)
+        )
 
 
 def collect(tmp_path, model, data, layers=None, options=None, **trainer_options):

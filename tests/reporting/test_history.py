@@ -60,6 +60,7 @@ def test_a_row_has_the_documented_keys_in_order_and_plain_values():
         int,
         str,
         str,
+        str,
         float,
         float,
         float,

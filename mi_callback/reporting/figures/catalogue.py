@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mi_callback.reporting.figures.curves import curves
 from mi_callback.reporting.figures.depth_profile import depth_profile
+from mi_callback.reporting.figures.gap import gap
 from mi_callback.reporting.figures.heat_map import heat_map
 from mi_callback.reporting.figures.information_plane import information_plane
 from mi_callback.reporting.figures.style import MOST_NAMED
@@ -52,6 +53,10 @@ def _profile(history: Estimates) -> dict[str, dict[str, Any]]:
     return {"mi/depth": {"quantities": _shown(history)}} if len(history.layers) > 1 else {}
 
 
+def _gap(history: Estimates) -> dict[str, dict[str, Any]]:
+    return {"mi/gap": {"quantities": _shown(history)}} if len(history.data) > 1 else {}
+
+
 def _heat_map(history: Estimates) -> dict[str, dict[str, Any]]:
     deep = len(history.layers) > MOST_NAMED
     return {f"mi/heat_map_{quantity}": {"quantity": quantity} for quantity in _shown(history) if deep}
@@ -66,6 +71,7 @@ FIGURES = {
     "plane": Kind(information_plane, _plane),
     "profile": Kind(depth_profile, _profile),
     "heat_map": Kind(heat_map, _heat_map),
+    "gap": Kind(gap, _gap),
 }
 
 
@@ -85,7 +91,7 @@ def draw_figures(history: Estimates) -> dict[str, Figure]:
 
     Returns:
         "mi/curves"; "mi/information_plane" if both of its quantities were measured; "mi/depth" if there are several
-        layers; "mi/noise_sweep" if I(X; T + sigma Z) was measured with several sigma; for more than seven layers
+        layers; "mi/gap" if there are several data sets; "mi/noise_sweep" if I(X; T + sigma Z) was measured with several sigma; for more than seven layers
         "mi/heat_map_<quantity>" for each quantity of the curves. Nothing for an empty history.
     """
     if not len(history):

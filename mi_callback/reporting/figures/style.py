@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
 
 __all__ = [
+    "DATA_STYLES",
     "EPOCH_COLORS",
     "GREY",
     "INK",
@@ -50,6 +51,7 @@ __all__ = [
 _OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MOST_NAMED = len(_OKABE_ITO)  # more layers than hues are told by a gradation over depth, and some of them are named
+DATA_STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5)))  # of data sets, groups of runs and losses
 EPOCH_COLORS = "viridis"  # rises evenly in lightness: reads in grey print and with colour blindness
 INK = "#222222"
 GREY = "#7a7a7a"
