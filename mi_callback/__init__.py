@@ -5,21 +5,22 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from mi_callback.estimation import MutualInformation, mutual_information
-
 if TYPE_CHECKING:
     from mi_callback.callback import MutualInformationMonitor
+    from mi_callback.estimation import MutualInformation, mutual_information
     from mi_callback.reporting import History
     from mi_callback.standalone import measure
 
 __all__ = ["History", "MutualInformation", "MutualInformationMonitor", "measure", "mutual_information"]
 __version__ = "0.1.0"
 
-# imported on first use, so that estimating pulls in neither torch nor Lightning
+# imported on first use: estimating pulls in neither torch nor Lightning, and nothing pulls in what it does not need
 _LAZY = {
     "History": "mi_callback.reporting",
+    "MutualInformation": "mi_callback.estimation",
     "MutualInformationMonitor": "mi_callback.callback",
     "measure": "mi_callback.standalone",
+    "mutual_information": "mi_callback.estimation",
 }
 
 

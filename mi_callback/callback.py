@@ -29,9 +29,9 @@ __all__ = ["MutualInformationMonitor"]
 class MutualInformationMonitor(Callback):
     r"""Measures the mutual information of a network's layers with its target and its input while it trains.
 
-    At the end of every chosen epoch the model is run once over the whole training set, or other data,, in evaluation mode and without
-    a trace: weights, random numbers, modes and metrics of training are the same as without the callback. I(T;Y) and
-    I(X;T) of every layer T are estimated from that one pass and logged, and three figures are drawn.
+    At the end of every chosen epoch the model is run once over the whole training set, or other data, in evaluation
+    mode and without a trace: weights, random numbers, modes and metrics of training are the same as without the
+    callback. I(T;Y) and I(X;T) of every layer T are estimated from that one pass and logged, and figures are drawn.
 
     =============================  ==================================================================================
     logged                         meaning
@@ -95,9 +95,9 @@ class MutualInformationMonitor(Callback):
             epochs, sample by sample in the order of the data set.
         name: of this monitor, where a trainer has several: all its tags, also those of figures, begin with ``<name>/``.
 
-    It measures while training; ``trainer.validate`` and ``trainer.test`` measure nothing, and ``measure`` measures a model
-    by itself. A second ``fit`` is a new run
-    in the same history; one that resumes from a checkpoint, or goes on with the same trainer, continues its run.
+    It measures while training; ``trainer.validate`` and ``trainer.test`` measure nothing, and ``measure`` measures a
+    model by itself. A second ``fit`` is a new run in the same history; one that resumes from a checkpoint, or goes on
+    with the same trainer, continues its run.
 
     To stop or to keep checkpoints by a layer's information, let Lightning's callbacks look at the end of the training
     epoch, when it is there: ``EarlyStopping("mi_target/output", mode="max", check_on_train_epoch_end=True,

@@ -44,8 +44,6 @@ def measure(
     on as if nothing had been measured. A model wrapped for distributed training is measured by each process that calls,
     by itself: call it in one of them.
 
-    Arguments that are not told here are those of ``MutualInformationMonitor``.
-
     Args:
         model: any module, also one that Fabric or accelerate has set up.
         loader: a DataLoader, or another iterable of batches that can be read twice; or a dict of names to them, such as
@@ -53,15 +51,30 @@ def measure(
             loader without a name is called "data".
         epoch: where to put what is measured. What the history has at this epoch is replaced.
         history: a history to add to; None starts a new one.
+        layers: names, globs or labels of layers; None for activation modules, or else blocks; more on this and on all
+            that follow in ``MutualInformationMonitor``.
+        quantities: "target" for I(T;Y), "input" for I(X;T).
+        max_samples: the most samples to measure on, as a fixed random subset.
+        k: number of neighbours.
+        n_permutations: size of the permutation null; 0 for none.
+        space: how activations are scaled before distances are taken; "auto" lets candidates compete.
+        metric: "euclidean" or "chebyshev".
+        unit: "bits" or "nats".
+        seed: seed of permutations, subsets and augmentation.
+        batch_fn: batch -> (inputs, targets), where the batch is neither a pair nor a dict of the usual keys.
+        noise_std: standard deviation sigma of measurement noise for I(X; T + sigma Z), or several.
+        discrete_target: whether Y is discrete; None goes by type and values.
+        active_dropout: measure with dropout drawing as in training.
         on_error: whether a layer that cannot be estimated is NaN, with a warning, or an error. That the model cannot
             be run is always an error.
+        n_points: number of evaluation points.
 
     Returns:
         The history, with one row a data set, layer and quantity more.
 
     Raises:
-        ValueError: an argument out of its range, a loader of something else than the model takes (CollectionError), or a
-            history of another unit or of other layers. The history is then as it was.
+        ValueError: an argument out of its range, a loader of something else than the model takes (CollectionError), or
+            a history of another unit or of other layers. The history is then as it was.
 
     Example:
         >>> import torch
@@ -116,7 +129,7 @@ def _check_history(history: History, unit: str, layers: Sequence[str]) -> None:
         )
     if set(layers) != set(history.layers):
         raise ValueError(
-            f"history: it holds the layers {history.layers}, and measured would be {list(layers)}. Name the same layers "
-            "with layers=, start a new history with history=None, or lay histories of different networks over one "
+            f"history: it holds the layers {history.layers}, and measured would be {list(layers)}. Name the same "
+            "layers with layers=, start a new history with history=None, or lay those of different networks over one "
             "another with History.merged."
         )

@@ -32,7 +32,9 @@ ALLOWED = {
     ("module", "absent"),
     [
         ("mi_callback.estimation", HEAVY),
-        ("mi_callback", HEAVY),
+        ("mi_callback", (*HEAVY, "numpy", "scipy", "numba", "faiss")),
+        ("mi_callback.standalone", ("lightning", "pytorch_lightning", "matplotlib", "tensorboard", "transformers")),
+        ("mi_callback.monitoring.core", ("lightning", "pytorch_lightning", "matplotlib", "tensorboard")),
         ("mi_callback.reporting", HEAVY),
         ("mi_callback.collection", ("matplotlib", "mi_callback.reporting")),
     ],

@@ -67,21 +67,22 @@ class PlainHost:
 
     def __init__(self, model: nn.Module, loaders: Mapping[str, Any]) -> None:
         self._fabric: Any = None
+        inner: Any = model
         while True:
-            names = {cls.__name__ for cls in type(model).__mro__}
+            names = {cls.__name__ for cls in type(inner).__mro__}
             if names & _SPLIT:
                 raise CollectionError(
-                    f"model: {type(model).__name__} keeps a part of the model on each device, and layers are measured "
+                    f"model: {type(inner).__name__} keeps a part of the model on each device, and layers are measured "
                     "on whole models. Measure a checkpoint of the whole model in one process."
                 )
             if "_FabricModule" in names:
-                self._fabric = model._strategy
+                self._fabric = inner._strategy
                 _refuse_split(self._fabric)
             elif not names & _WRAPPERS:
                 break
-            model = model.module
-        check_is_here(model)
-        self.model = model
+            inner = inner.module
+        check_is_here(inner)
+        self.model: nn.Module = inner
         self._loaders = dict(loaders)
 
     @property

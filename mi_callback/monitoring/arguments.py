@@ -106,7 +106,9 @@ class Settings:
         return ArgumentError(f"`{self.caller}({name}={getattr(self, name)!r})` is not valid. Expected {expected}.")
 
 
-def data_sets(data: Any, *, named: Sequence[str] = ("train", "val"), caller: str, argument: str = "data") -> dict:
+def data_sets(
+    data: Any, *, named: Sequence[str] = ("train", "val"), caller: str, argument: str = "data"
+) -> dict[str, Any]:
     """What to measure on, by name: one of ``named``, or a loader.
 
     Args:
@@ -132,15 +134,15 @@ def data_sets(data: Any, *, named: Sequence[str] = ("train", "val"), caller: str
     for name, loader in sets.items():
         if not (isinstance(name, str) and re.fullmatch(_NAME, name)) or name in _STATISTICS:
             raise ArgumentError(
-                f"`{caller}({argument}=...)`: {name!r} cannot name a data set. Use letters, digits, '_', '-' and '.', as "
-                f"loggers take in tags, and none of {_STATISTICS}, which tags have already."
+                f"`{caller}({argument}=...)`: {name!r} cannot name a data set. Use letters, digits, '_', '-' and '.', "
+                f"as loggers take in tags, and none of {_STATISTICS}, which tags have already."
             )
         if isinstance(loader, str):
             if loader not in named:
                 raise refused
             continue
         try:
-            check_loader(argument if isinstance(data, Mapping) is False else f"{argument}[{name!r}]", loader)
+            check_loader(f"{argument}[{name!r}]" if isinstance(data, Mapping) else argument, loader)
         except CollectionError as error:
             raise ArgumentError(f"`{caller}`: {error}") from None
     return sets

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-
 from mi_callback.collection import (
     Collected,
     CollectionError,
@@ -124,6 +123,7 @@ class EpochMeasurer:
                 wrong with a batch that is not one of training, which nothing else has tried.
         """
         self._processes = processes
+        first: Collected | None
         first, error = self._attempt(lambda: self._first_batch(host))
         error = processes.agree(error if error is None else self._explained(error))
         if error is not None and (isinstance(error, CollectionError) or not self._keeps_going):

@@ -291,8 +291,9 @@ class History:
         """Draw a figure, which a notebook shows by itself.
 
         Args:
-            kind: "curves" over epochs, the information "plane", a "heat_map" of I(T;Y), the "profile" over depth,
-                the "gap" between data sets, the "runs" over one another, or another name in ``mi_callback.reporting.figures.catalogue.FIGURES``.
+            kind: "curves" over epochs, the information "plane", a "heat_map" of I(T;Y), the "profile" over depth, the
+                "gap" between data sets, "runs" over one another, or another name in
+                ``mi_callback.reporting.figures.catalogue.FIGURES``.
             ax: axes to draw on; None makes a figure.
 
         Returns:

@@ -91,8 +91,9 @@ def draw_figures(history: Estimates) -> dict[str, Figure]:
 
     Returns:
         "mi/curves"; "mi/information_plane" if both of its quantities were measured; "mi/depth" if there are several
-        layers; "mi/gap" if there are several data sets; "mi/noise_sweep" if I(X; T + sigma Z) was measured with several sigma; for more than seven layers
-        "mi/heat_map_<quantity>" for each quantity of the curves. Nothing for an empty history.
+        layers; "mi/gap" if there are several data sets; "mi/noise_sweep" if I(X; T + sigma Z) was measured with several
+        sigma; for more than seven layers "mi/heat_map_<quantity>" for each quantity of the curves. Nothing for an
+        empty history.
     """
     if not len(history):
         return {}

@@ -159,7 +159,8 @@ def _broken_curve(
     """The curve of a further data set, the i-th."""
     width = 1.2 if few else 0.7
     dashes = DATA_STYLES[i % len(DATA_STYLES)]
-    drawn: list[Artist] = ax.plot(
+    drawn: list[Artist] = []
+    drawn += ax.plot(
         series.epochs, series.mi, color=look.color, linewidth=width, linestyle=dashes, label=f"_{series.layer}"
     )
     some = even_selection(len(series.epochs), _MOST_MARKERS)
