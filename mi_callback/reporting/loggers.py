@@ -96,6 +96,18 @@ def _save_png(logger: Any, tag: str, figure: Figure, step: int, fallback_dir: st
     figure.savefig(path)
 
 
+def _tensorboard_reporter(reporter: Any, tag: str, figure: Figure, step: int) -> None:
+    reporter.tb_writer.add_figure(tag, figure, global_step=step, close=False)
+
+
+def _wandb_reporter(reporter: Any, tag: str, figure: Figure, step: int) -> None:
+    reporter._wandb.log({tag: reporter._wandb.Image(figure), "train/global_step": step})
+
+
+def _mlflow_reporter(reporter: Any, tag: str, figure: Figure, step: int) -> None:
+    reporter._ml_flow.log_figure(figure, f"{tag}/step_{step:08d}.png")
+
+
 _WRITERS: dict[str, Callable[[Any, str, Figure, int], None]] = {
     "TensorBoardLogger": _tensorboard,
     "WandbLogger": _log_image,
@@ -103,6 +115,10 @@ _WRITERS: dict[str, Callable[[Any, str, Figure, int], None]] = {
     "CometLogger": _comet,
     "DVCLiveLogger": _dvclive,
     "SwanLabLogger": _log_image,
+    # of transformers' Trainer
+    "TensorBoardCallback": _tensorboard_reporter,
+    "WandbCallback": _wandb_reporter,
+    "MLflowCallback": _mlflow_reporter,
 }
 
 
