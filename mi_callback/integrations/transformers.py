@@ -27,9 +27,9 @@ __all__ = ["MutualInformationCallback"]
 class MutualInformationCallback(transformers.TrainerCallback):
     """Measures the mutual information of a network's layers with its target and its input while Trainer trains.
 
-    What is measured, and under which tags, is told by ``MutualInformationMonitor``, whose arguments these are. Values go
-    where ``report_to`` of the training arguments says, and into ``trainer.state.log_history``; Trainer's reporters put
-    "train/" before their names. Figures go to TensorBoard, Weights & Biases and MLflow, and for any other into the
+    What is measured, and under which tags, is told by ``MutualInformationMonitor``, whose arguments these are. Values
+    go where ``report_to`` of the training arguments says, and into ``trainer.state.log_history``; Trainer's reporters
+    put "train/" before their names. Figures go to TensorBoard, Weights & Biases and MLflow, and for any other into the
     folder ``figures`` of the output directory. Training is the same, to the last bit, as without the callback.
 
     The history is written into every checkpoint folder as ``mi_history.json``, and training that resumes from there
@@ -46,8 +46,9 @@ class MutualInformationCallback(transformers.TrainerCallback):
         metric: "euclidean" or "chebyshev".
         unit: "bits" or "nats".
         seed: seed of permutations, subsets and augmentation.
-        batch_fn: batch -> (inputs, targets). Not needed for the usual keys: "labels" are the targets, and the model gets
-            all others that ``forward`` takes. A third value is what X is in I(X;T), such as the embedding of token ids.
+        batch_fn: batch -> (inputs, targets). Not needed for the usual keys: "labels" are the targets, and the model
+            gets all others that ``forward`` takes. A third value is what X is in I(X;T), such as the embedding of
+            token ids.
         noise_std: standard deviation sigma of measurement noise for I(X; T + sigma Z), or several.
         discrete_target: whether Y is discrete; None goes by type and values.
         active_dropout: measure with dropout drawing as in training.
@@ -326,4 +327,4 @@ def _epoch(state: transformers.TrainerState) -> int:
 
 
 def _checkpoint(args: transformers.TrainingArguments, step: int) -> Path:
-    return Path(args.output_dir) / f"checkpoint-{step}"
+    return Path(args.output_dir or ".") / f"checkpoint-{step}"

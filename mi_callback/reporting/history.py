@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,7 @@ class History:
 
     def _start(self, run: int) -> None:
         self._run = run
+        self._name: str | None = None  # of this run, in a history of several that were merged
         self._parts: dict[str, Part] = {}  # of this run, by data set
         # data set, epoch, layer and quantity of each row of this run, in the order of measurement
         self._order: dict[tuple[str, int, str, str], None] = {}
@@ -104,6 +105,71 @@ class History:
         elif run not in self.runs:
             raise ValueError(f"run: expected one of {self.runs}, got {run!r}.")
         return copy.deepcopy(next(one for one in (*self._earlier, self) if one._run == run)._alone())
+
+    @classmethod
+    def merged(cls, histories: Mapping[str, History | Sequence[History]]) -> History:
+        """Put several histories into one, to compare them: seeds, widths, data sets of one kind of network.
+
+        Every run of every history is a run of the new one. Runs of one name are one group, such as the seeds of one
+        width: ``plot("runs")`` draws their mean and spread, one kind of line a group.
+
+        Args:
+            histories: name to a history, or to several.
+
+        Returns:
+            A new history; ``names`` says what its runs are called.
+
+        Raises:
+            ValueError: there is nothing to merge, units differ, or no layer is in all of them.
+
+        Example:
+            >>> History.merged({"narrow": [], "wide": []})
+            Traceback (most recent call last):
+            ...
+            ValueError: histories: expected at least one estimate under 'narrow', got none.
+        """
+        if not isinstance(histories, Mapping) or not histories:
+            raise ValueError(f"histories: expected a dict of names to histories, got {type(histories).__name__}.")
+        found: list[History] = []
+        for name, given in histories.items():
+            several = [given] if isinstance(given, History) else list(given)
+            if foreign := [type(one).__name__ for one in several if not isinstance(one, History)]:
+                raise ValueError(f"histories: expected a History, or a list of them, under {name!r}, got {foreign[0]}.")
+            if not any(map(len, several)):
+                raise ValueError(f"histories: expected at least one estimate under {name!r}, got none.")
+            found += [one._alone_as(len(found) + i, str(name)) for i, one in enumerate(_runs_of(several))]
+        units = sorted({str(one.unit) for one in found})
+        if len(units) > 1:
+            raise ValueError(f"histories: expected one unit, got {units}. Measure all in one unit.")
+        if not set.intersection(*(set(one.layers) for one in found)):
+            layers = {one._name: one.layers for one in found}
+            raise ValueError(
+                f"histories: expected a layer that all of them have, got {layers}. Give the layers that correspond one "
+                "label when measuring, as in layers={'encoder.3': 'bottleneck'}."
+            )
+        whole = cls()
+        whole.__dict__.update(found[-1].__dict__)
+        whole._earlier = found[:-1]
+        return whole
+
+    def _alone_as(self, run: int, name: str) -> History:
+        """This history, of one run, under another number and a name."""
+        self._run, self._name = run, name
+        for part in self._parts.values():
+            part.renumber(run)
+        return self
+
+    @property
+    def names(self) -> dict[int, str]:
+        """What runs of a merged history are called, by their number."""
+        return {one._run: one._name for one in (*self._earlier, self) if one._order and one._name is not None}
+
+    def groups(self) -> dict[str, list[History]]:
+        """Copies of all runs, one history each, by name; those without a name are one group, under an empty one."""
+        groups: dict[str, list[History]] = {}
+        for run in self.runs:
+            groups.setdefault(self.names.get(run, ""), []).append(self.of_run(run))
+        return groups
 
     def append(
         self, *, epoch: int, step: int, layer: str, quantity: str, estimate: MutualInformation, data: str = "train"
@@ -277,10 +343,12 @@ class History:
         """Read a history from a Lightning checkpoint, or from a file that ``save`` wrote.
 
         Args:
-            path: a ``.ckpt``, ``.pt``, ``.json`` or ``.csv`` file.
+            path: a ``.ckpt``, ``.pt``, ``.json`` or ``.csv`` file; or a folder, such as that of a logger's run or of
+                Trainer's checkpoints, of which the newest file that holds a history is read.
             monitor: part of the state key of the monitor wanted, for a checkpoint with several.
 
         Raises:
+            FileNotFoundError: if there is no such file.
             ValueError: if the file holds no history, or several of which ``monitor`` does not name one.
         """
         history = cls()
@@ -311,7 +379,7 @@ class History:
         rows = self._all_rows()
         columns: dict[str, list[Any]] = {key: [getattr(row, key) for row in rows] for key in ROW_KEYS}
         columns["flags"] = [list(flags) for flags in columns["flags"]]
-        earlier = [{"run": history._run, **history._limits_and_metrics()} for history in self._earlier]
+        earlier = [{"run": one._run, **one._limits_and_metrics()} for one in self._earlier]
         return {"format": FORMAT, "columns": columns, **self._limits_and_metrics(), "earlier": earlier}
 
     def _limits_and_metrics(self) -> dict[str, Any]:
@@ -323,7 +391,8 @@ class History:
             for data, part in self._parts.items()
         }
         # those of training data stand where versions without other data look for them
-        return {"ceilings": limits.pop("train", {}), "ceilings_of_data": limits, "metrics": self.metrics}
+        found = {"ceilings": limits.pop("train", {}), "ceilings_of_data": limits, "metrics": self.metrics}
+        return found if self._name is None else found | {"name": self._name}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replace the content by that of a ``state_dict``.
@@ -367,6 +436,12 @@ class History:
             }
             part.withdraw_refuted()
         self._metrics = {name: dict(values) for name, values in state["metrics"].items()}
+        self._name = state.get("name")
+
+
+def _runs_of(histories: Sequence[History]) -> list[History]:
+    """Copies of all runs of all histories."""
+    return [history.of_run(run) for history in histories for run in history.runs]
 
 
 def _from_first_format(row: Row) -> Row:

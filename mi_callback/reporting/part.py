@@ -70,6 +70,11 @@ class Part:
         if row.noise_std is not None:
             self._noise[row.quantity] = row.noise_std
 
+    def renumber(self, run: int) -> None:
+        """Let the rows belong to another run."""
+        for row in self.rows():
+            self.add(replace(row, run=run))
+
     def series(self, quantity: str) -> dict[str, Series]:
         """Curves over epochs of one quantity, by layer."""
         if quantity not in self._series:

@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from mi_callback.reporting.files import write_whole
 from mi_callback.reporting.series import Estimates
 from mi_callback.reporting.table import cells, explained
 
@@ -98,7 +99,7 @@ def write_report(history: Estimates, path: str | Path, *, title: str = "Mutual i
         flags=_flags(history),
     )
     path = Path(path)
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
     return path
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any, Protocol
@@ -203,6 +203,9 @@ class Estimates(Protocol):
 
     def of_run(self, run: int | None = None) -> Estimates:
         """One run alone, the last by default."""
+
+    def groups(self) -> Mapping[str, Sequence[Estimates]]:
+        """All runs, one history each, by the name of their group."""
 
     def of_data(self, data: str) -> Estimates:
         """One data set of the last run alone."""

@@ -14,6 +14,7 @@ from mi_callback.reporting.figures.depth_profile import depth_profile
 from mi_callback.reporting.figures.gap import gap
 from mi_callback.reporting.figures.heat_map import heat_map
 from mi_callback.reporting.figures.information_plane import information_plane
+from mi_callback.reporting.figures.overlay import overlay
 from mi_callback.reporting.figures.style import MOST_NAMED
 from mi_callback.reporting.series import Estimates, noise_sweep
 
@@ -66,12 +67,19 @@ def _shown(history: Estimates) -> list[str]:
     return [quantity for quantity in history.quantities if quantity not in noise_sweep(history)]
 
 
+def _runs(history: Estimates, *, quantity: str = "target", ax: Axes | None = None) -> Figure | list[Artist]:
+    """All runs of a history over one another, by their groups."""
+    groups = history.groups()
+    return overlay(groups, quantity=quantity) if ax is None else overlay(groups, quantity=quantity, ax=ax)
+
+
 FIGURES = {
     "curves": Kind(curves, _curves),
     "plane": Kind(information_plane, _plane),
     "profile": Kind(depth_profile, _profile),
     "heat_map": Kind(heat_map, _heat_map),
     "gap": Kind(gap, _gap),
+    "runs": Kind(_runs, lambda history: {}),  # a second fit is another run, and no seed of the first
 }
 
 
