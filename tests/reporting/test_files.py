@@ -181,7 +181,9 @@ def test_a_loaded_history_plots_without_training(history, tmp_path, kind):
 
 
 def test_an_unknown_plot_is_told(history):
-    with pytest.raises(ValueError, match=r"kind: expected one of \['curves', .*'profile', 'heat_map', 'gap', 'runs'\], got 'pie'"):
+    with pytest.raises(
+        ValueError, match=r"kind: expected one of \['curves', .*'profile', 'heat_map', 'gap', 'runs'\], got 'pie'"
+    ):
         history.plot("pie")
 
 
