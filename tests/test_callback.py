@@ -471,6 +471,7 @@ def test_what_cannot_work_is_told_before_the_first_step(tmp_path, options, data,
         {"layers": {"net.1": 3}},
         {"layers": ""},
         {"discrete_target": "no"},
+        {"active_dropout": "x"},
     ],
 )
 def test_arguments_out_of_range_are_refused_at_once(options):

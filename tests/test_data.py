@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from mi_callback import History, MutualInformationMonitor, measure
-from mi_callback.collection import CollectionError
+from mi_callback.collection import CollectionError, LightningHost
 from tests.models import QUIET, Net, loader, pairs, trainer
 
 pytestmark = [pytest.mark.filterwarnings(rule) for rule in QUIET]
@@ -142,6 +142,32 @@ def test_data_that_are_not_there_or_do_not_fit_are_errors_before_training(tmp_pa
         with pytest.raises(CollectionError, match=message):
             run.fit(model, loader())
         assert run.global_step == 0
+
+
+def test_a_model_without_values_is_an_error_of_its_own(tmp_path):
+    model = Net()
+    model.side = nn.Linear(2, 2, device="meta")
+    model.net[0].register_buffer("gone", torch.zeros(1, device="meta"))
+    run = trainer(tmp_path, monitor())
+    with pytest.raises(CollectionError, match=r"got side.weight, side.bias, net.0.gone on the meta device"):
+        LightningHost(run, model)
+
+
+def test_the_last_picture_shows_the_last_loss(tmp_path, monkeypatch):
+    """Evidence: what each drawing finds in the history; the loss of an epoch is that which Lightning logs for it."""
+    drawn = []
+    monkeypatch.setattr(
+        "mi_callback.reporting.figures.draw_figures",
+        lambda history: drawn.append({k: dict(v) for k, v in history.metrics.items()}) or {},
+    )
+    callback, logger = monitor(quantities=("target",), layers=["net.1"]), CSVLogger(tmp_path)
+    trainer(tmp_path, callback, max_epochs=3, logger=logger).fit(Validated(val()), loader())
+    lines = (tmp_path / "lightning_logs" / "version_0" / "metrics.csv").read_text().splitlines()
+    for name, tag in (("train_loss", "train_loss_epoch"), ("val_loss", "val_loss")):
+        column = lines[0].split(",").index(tag)
+        logged = [float(line.split(",")[column]) for line in lines[1:] if line.split(",")[column]]
+        for seen, epochs in zip(drawn, (1, 2, 3), strict=True):
+            assert list(seen[name].values()) == pytest.approx(logged[:epochs], rel=1e-5)
 
 
 def test_classes_of_the_first_data_are_those_of_all(tmp_path):
