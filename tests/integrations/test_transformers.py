@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
+import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -189,3 +194,39 @@ def test_the_arguments_are_those_of_the_monitor():
 
     ours, theirs = (inspect.signature(one).parameters for one in (MutualInformationCallback, MutualInformationMonitor))
     assert list(ours.values()) == list(theirs.values())
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from tests.integrations.test_transformers import Rows, callback, trainer
+path = Path(sys.argv[1])
+watched = callback(data=("train", "val"), on_error="raise")
+run = trainer(path, watched, eval_dataset=Rows(25, seed=1), num_train_epochs=1, learning_rate=0.0)
+run.train()
+(path / f"{run.args.process_index}.json").write_text(json.dumps([run.args.world_size, watched.history.to_rows()]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_samples(tmp_path):
+    """64 and 25 samples, uneven shards: each once, and the same values on both processes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    given = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    with contextlib.ExitStack() as stack:
+        runs = []
+        for rank in ("0", "1"):
+            said = stack.enter_context((tmp_path / f"{rank}.txt").open("w"))
+            own = {"RANK": rank, "LOCAL_RANK": rank}
+            command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
+            runs.append(subprocess.Popen(command, env=os.environ | given | own, stdout=said, stderr=said))
+            stack.callback(runs[-1].kill)
+        for rank, run in enumerate(runs):
+            assert run.wait(timeout=200) == 0, (tmp_path / f"{rank}.txt").read_text()[-2000:]
+    (worlds, first), (_, second) = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert worlds == 2
+    assert repr(first) == repr(second)
+    assert {(r["data"], r["n_samples"]) for r in first} == {("train", 64), ("val", 25)}
+    assert all(np.isfinite(r["mi"]) for r in first)
