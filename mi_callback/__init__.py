@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mi_callback.callback import MutualInformationMonitor
     from mi_callback.estimation import MutualInformation, mutual_information
+    from mi_callback.reporting import History
+    from mi_callback.standalone import measure
 
-__all__ = ["MutualInformation", "MutualInformationMonitor", "mutual_information"]
+__all__ = ["History", "MutualInformation", "MutualInformationMonitor", "measure", "mutual_information"]
 __version__ = "0.1.0"
 
 _HOMES = {
+    "History": "mi_callback.reporting",
     "MutualInformation": "mi_callback.estimation",
     "MutualInformationMonitor": "mi_callback.callback",
+    "measure": "mi_callback.standalone",
     "mutual_information": "mi_callback.estimation",
 }
 

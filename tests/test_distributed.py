@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from mi_callback import MutualInformationMonitor
-from mi_callback.collection import CollectionError, Processes, check_strategy, join, select_layers, sweep
+from mi_callback.collection import CollectionError, LightningHost, Processes, check_strategy, join, select_layers, sweep
 from mi_callback.collection.distributed import gather
 from tests.models import QUIET, Net, pairs, trainer
 
@@ -68,6 +68,25 @@ def monitor(**options):
 
 def no_seconds(metrics):
     return {k: v for k, v in metrics.items() if not k.startswith("mi_seconds")}
+
+
+class Validated(Frozen):
+    def val_dataloader(self):
+        return DataLoader(TensorDataset(*pairs(37, seed=1)), batch_size=8)
+
+    def validation_step(self, batch, batch_idx):
+        self(batch[0])
+
+
+def test_several_processes_measure_validation_data_as_one(tmp_path):
+    """37 validation samples, which Lightning pads to 38 for two processes; every value is that of a single process."""
+    both, model = {"data": ("train", "val"), "layers": ["net.1"]}, Validated()
+    one = fit(tmp_path / "one", 1, monitor(**both), model=copy.deepcopy(model))[0]
+    several = fit(tmp_path / "several", 2, monitor(**both), model=model)
+    assert {row["n_samples"] for row in one["rows"]} == {61, 37}
+    for rank in several:
+        assert [row | {"step": 0} for row in rank["rows"]] == [row | {"step": 0} for row in one["rows"]]
+        assert no_seconds(rank["metrics"]) == no_seconds(one["metrics"])
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -264,8 +283,8 @@ class Compare(lightning.Callback):
     def on_train_epoch_end(self, trainer, pl_module):
         processes = join(trainer)
         layers = select_layers(pl_module, None)
-        part = sweep(trainer, pl_module, layers, rank=processes.rank, world_size=processes.size)
-        whole = sweep(trainer, pl_module, layers)
+        part = sweep(LightningHost(trainer, pl_module), layers, rank=processes.rank, world_size=processes.size)
+        whole = sweep(LightningHost(trainer, pl_module), layers)
         both = gather(part, None, processes)
         assert both.n_samples == whole.n_samples == 61
         np.testing.assert_array_equal(both.inputs, whole.inputs)

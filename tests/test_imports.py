@@ -48,8 +48,12 @@ def test_what_an_import_brings_in():
     for modules in light:
         assert modules.isdisjoint(HEAVY)
     assert "lightning" in callback
-    (collection,) = brought_in("import mi_callback.collection")
+    collection, core, standalone = brought_in(
+        "import mi_callback.collection", "import mi_callback.monitoring.core", "import mi_callback.standalone"
+    )
     assert collection.isdisjoint({"matplotlib", "mi_callback.reporting"})
+    assert core.isdisjoint({"lightning", "pytorch_lightning", "matplotlib", "tensorboard"})
+    assert standalone.isdisjoint({"lightning", "pytorch_lightning", "matplotlib", "tensorboard", "transformers"})
 
 
 def test_the_package_is_imported_at_once():

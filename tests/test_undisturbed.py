@@ -348,6 +348,19 @@ class Validated(Net):
         return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 3)}
 
 
+class Drawing(Validated):
+    """Makes validation data of random numbers when it is asked, each time others, and draws more when they are read."""
+
+    def val_dataloader(self):
+        data = Augmented("torch")
+        data.x = data.x + torch.randn_like(data.x)
+        shared = torch.Generator().manual_seed(4)
+        return [DataLoader(data, 16, shuffle=True, generator=shared), DataLoader(augmented("own").dataset, 16)]
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        super().validation_step(batch, batch_idx)
+
+
 class Reloading(Net):
     """Makes its loader anew every epoch, with another seed."""
 
@@ -460,6 +473,16 @@ SETUPS = {
     "validation": Setup(Validated),
     "validation within epochs": Setup(Validated, options={"val_check_interval": 0.5}),
     "validation every two epochs": Setup(Validated, options={"check_val_every_n_epoch": 2}),
+    "validation measured": Setup(Drawing, monitor={"data": ("train", "val")}),
+    "validation measured before it is built": Setup(
+        Drawing,
+        options={"check_val_every_n_epoch": 2, "num_sanity_val_steps": 0},
+        monitor={"data": "val"},
+    ),
+    "reloaded validation measured": Setup(
+        Drawing, options={"reload_dataloaders_every_n_epochs": 1}, monitor={"data": ("train", "val")}
+    ),
+    "a loader of ones own measured": Setup(monitor={"data": {"other": augmented("own")}}),
     "reloaded loaders": Setup(Reloading, lambda: None, options={"reload_dataloaders_every_n_epochs": 1}),
     "transfer hooks": Setup(OnDevice),
     "resumed": Setup(normalised, resume=True),
@@ -485,6 +508,7 @@ DRAWN = {"plain", "validation", "several callbacks"}
 SLOW = DRAWN - {"plain"}
 
 
+@pytest.mark.filterwarnings("ignore:.*sampler has shuffling enabled:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler.step:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*requested to overfit:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*infer the .batch_size. from an ambiguous:UserWarning")

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from mi_callback.collection.errors import CollectionError
+from mi_callback.collection.host import SPLIT_STRATEGIES
 from mi_callback.collection.sweep import Collected
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ __all__ = ["Processes", "check_strategy", "gather", "join"]
 
 _T = TypeVar("_T")
 
-_SPLIT = {"FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy", "XLAFSDPStrategy"}
 _WHOLE = {"DDPStrategy", "SingleDeviceStrategy"}
 
 
@@ -70,7 +70,7 @@ def check_strategy(trainer: Trainer) -> None:
         CollectionError: the strategy is one of them, or an unknown one of several processes.
     """
     names = {cls.__name__ for cls in type(trainer.strategy).__mro__}
-    if names & _SPLIT or (trainer.world_size > 1 and not names & _WHOLE):
+    if names & SPLIT_STRATEGIES or (trainer.world_size > 1 and not names & _WHOLE):
         raise CollectionError(
             f"Trainer(strategy=...): {type(trainer.strategy).__name__} is not supported, because layers are measured "
             "on whole models. Use strategy='ddp' or a single device, or measure checkpoints in a run of one device."
@@ -111,7 +111,7 @@ def gather(local: Collected | None, error: Exception | None, processes: Processe
     n_samples = sum(len(rows) for rows in positions)
     if not np.array_equal(np.sort(np.concatenate(positions)), np.arange(n_samples)):
         raise CollectionError(
-            f"train_dataloader: expected the processes to share out the same samples, got {n_samples} that do not fit "
+            f"data: expected the processes to share out the same samples, got {n_samples} that do not fit "
             "together. Every process must see the same data set."
         )
     failures = {label: error for head in reversed(heads) for label, error in head.failures.items()}

@@ -1,10 +1,10 @@
-"""One frozen pass over the training set: inputs, targets and every layer from the same pass, row by row aligned."""
+"""One frozen pass over a data set: inputs, targets and every layer from the same pass, row by row aligned."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,15 +22,13 @@ from mi_callback.collection.batches import (
     split_batch,
 )
 from mi_callback.collection.errors import CollectionError
-from mi_callback.collection.isolation import frozen, seeded
+from mi_callback.collection.host import Host
+from mi_callback.collection.isolation import seeded
 from mi_callback.collection.layers import Layer
-from mi_callback.collection.loaders import fresh_source
 from mi_callback.collection.recorder import Recorder
 from mi_callback.collection.reduction import WIDTH_LIMIT, Reducer
+from mi_callback.collection.samples import Share
 from mi_callback.collection.storage import Rows, Storage
-
-if TYPE_CHECKING:
-    from lightning.pytorch import LightningModule, Trainer
 
 __all__ = ["Collected", "sweep"]
 
@@ -66,10 +64,10 @@ class Collected:
 
 
 def sweep(
-    trainer: Trainer,
-    pl_module: LightningModule,
+    host: Host,
     layers: Sequence[Layer],
     *,
+    data: str = "train",
     batch_fn: BatchFn | None = None,
     max_samples: int | None = None,
     seed: int = 0,
@@ -81,15 +79,15 @@ def sweep(
     rank: int = 0,
     world_size: int = 1,
 ) -> Collected:
-    """Run the model over its training set without changing it, its data or the trainer, and collect.
+    """Run the model over a data set without changing it, its data or its surroundings, and collect.
 
-    Batches go the way they go in training: precision plugin, transfer hooks, device. The model is called under the
-    trainer's precision in evaluation mode. Rows are written straight into the arrays that are returned.
+    Batches go the way they go in training: precision, transfer hooks, device. The model is called under the precision
+    that it trains with, in evaluation mode. Rows are written straight into the arrays that are returned.
 
     Args:
-        trainer: the trainer, fitting.
-        pl_module: the model.
+        host: the model and its surroundings.
         layers: what to collect.
+        data: name of the data set.
         batch_fn: batch -> (inputs, targets) or (inputs, targets, measured inputs).
         max_samples: the most samples to take, as a fixed random subset.
         seed: seed of the subset and of random augmentation, which is the same at every sweep.
@@ -108,11 +106,13 @@ def sweep(
         CollectionError: nothing to read, or a batch that is not understood.
     """
     drawn = (seed if noise_seed is None else noise_seed) + rank
-    with frozen(trainer, pl_module, active_dropout=active_dropout), seeded(drawn):
-        source = fresh_source(trainer, max_samples=max_samples, seed=seed, rank=rank, world_size=world_size)
+    share = Share(max_samples, seed, rank, world_size, "train_dataloader" if data == "train" else f"data {data!r}")
+    model = host.model
+    with host.frozen(active_dropout=active_dropout), seeded(drawn):
+        source = host.source(data, share)
         storage = Storage()
         inputs, targets = Rows(storage, source.n_samples), Rows(storage, source.n_samples)
-        looks_up = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in pl_module.modules())
+        looks_up = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in model.modules())
         recorder = Recorder(layers, storage, source.n_samples)
         n = 0
         left_out: dict[str, None] = {}
@@ -120,13 +120,13 @@ def sweep(
         reduce, inputs_reduction = Reducer(), None
         with recorder.attached():
             for i, batch in enumerate(source.batches, start=1):
-                split = split_batch(_as_in_training(trainer, pl_module, batch), batch_fn, pl_module)
+                split = split_batch(host.as_in_training(batch), batch_fn, model)
                 left_out.update(dict.fromkeys(split.left_out))
                 if split.size:
                     size = split.size if source.n_samples is None else min(split.size, source.n_samples - n)
                     recorder.start(n, split.size, size)
-                    _forward(trainer, pl_module, split, recorder)
-                    split = at_full_precision(split, batch, batch_fn, pl_module)
+                    _forward(host, split, recorder)
+                    split = at_full_precision(split, batch, batch_fn, model)
                     looked_at = split.measured if split.key is None else split.inputs
                     are_ids = are_ids or (looks_up and holds_integers(looked_at))
                     rows = _rows("inputs", split.measured, split.size)[:size]
@@ -141,7 +141,7 @@ def sweep(
                 if n == source.n_samples or i == max_batches:
                     break
     if n == 0:
-        raise CollectionError("train_dataloader: expected at least one sample, the loader gave none.")
+        raise CollectionError(f"{share.loader}: expected at least one sample, the loader gave none.")
     arrays, failures = recorder.finish(n)
     positions = None if source.positions is None else source.positions[:n]
     return Collected(
@@ -175,31 +175,26 @@ def _reduced(rows: Tensor | NDArray[Any], reduce: Reducer) -> tuple[Tensor | NDA
     return reduce(rows)
 
 
-def _as_in_training(trainer: Trainer, pl_module: LightningModule, batch: Any) -> Any:
-    """A batch through the trainer's precision and the hooks of module and data module to the device."""
-    batch = pl_module._on_before_batch_transfer(trainer.precision_plugin.convert_input(batch), dataloader_idx=0)
-    return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
-
-
-def _forward(trainer: Trainer, pl_module: LightningModule, split: Split, recorder: Recorder) -> None:
-    """Call the model itself, not the strategy's wrapper, whose forward is the training step."""
-    with trainer.precision_plugin.forward_context():
+def _forward(host: Host, split: Split, recorder: Recorder) -> None:
+    """Call the model itself, not a strategy's wrapper, whose forward is the training step."""
+    model = host.model
+    with host.forward_context():
         try:
-            output = call_model(pl_module, split)
+            output = call_model(model, split)
         except TypeError as error:  # also what a tensor answers to batch["x"]
             given: Any = {split.key: split.inputs, **split.keywords} if split.keywords else split.inputs
             whole = "" if split.key is None else "One that takes the whole batch: (batch, batch['y']). "
             raise CollectionError(
                 "batch: give what forward takes with batch_fn=lambda batch: (inputs, targets); a tuple of inputs is "
                 f"spread over forward's parameters, a dict is passed by their names. {whole}"
-                f"{type(pl_module).__name__}.forward could not be called with {describe(given)}: "
+                f"{type(model).__name__}.forward could not be called with {describe(given)}: "
                 f"{str(error).splitlines()[0]:.200}"
             ) from error
         except NotImplementedError as error:
             if 'required "forward" function' not in str(error):
                 raise
             raise CollectionError(
-                f"{type(pl_module).__name__} defines no forward, so there is nothing to run apart from its training "
+                f"{type(model).__name__} defines no forward, so there is nothing to run apart from its training "
                 "step. Define forward(x), and call self(x) in the step."
             ) from error
     recorder.output(output)

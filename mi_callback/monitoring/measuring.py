@@ -31,6 +31,8 @@ class Measurer:
         quantities: what to estimate.
         discrete_target: whether Y is discrete; None goes by its type and values.
         noise_std: standard deviations of measurement noise for I(X; T + sigma Z).
+        kinds: where it is kept what "inputs" and "targets" were taken for. Measurers of several data sets share one, so
+            that the first of them decides for all.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Measurer:
         quantities: tuple[str, ...],
         discrete_target: bool | None,
         noise_std: tuple[float, ...] = (),
+        kinds: dict[str, Kind] | None = None,
     ) -> None:
         self.estimator = estimator
         self.quantities = quantities
@@ -47,7 +50,7 @@ class Measurer:
         self._x: _Kept | None = None
         self._y: _Kept | None = None
         self._refuted = False  # whether a layer's usable information lay above I(X;Y)
-        self._kinds: dict[str, Kind] = {}
+        self._kinds: dict[str, Kind] = {} if kinds is None else kinds
 
     def limit_points(self, most: int | None) -> None:
         """Take so many evaluation points at the most from now on; None for as many as the estimator asks for."""

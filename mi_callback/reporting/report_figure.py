@@ -20,6 +20,7 @@ __all__ = ["interactive_figure"]
 _MOST_POINTS = 300  # of a curve; a browser is slow with more, and the selection is even
 _MOST_STEPS = 150  # of the slider
 _MOST_MARKERS = 2000  # in one pair of axes; with more points, lines alone
+_DASHES = ("dash", "dot", "dashdot")  # of the data sets after the first
 _SYMBOLS = {
     "o": "circle",
     "s": "square",
@@ -72,6 +73,8 @@ def interactive_figure(history: Estimates) -> go.Figure:
     for place in plane:
         _trajectory(figure, history, place, looks[place.y.layer], labels.short[place.y.layer])
     _curves(figure, history, curves, looks, labels.short)
+    for row, quantity in enumerate(panels, start=1):
+        _further_data(figure, history, quantity, row, column, looks)
     if has_plane:
         _axes(figure, history, "input", 1, 1, vertical=True)
         _axes(figure, history, "target", 1, 1)
@@ -159,7 +162,11 @@ def _trajectory(figure: go.Figure, history: Estimates, place: _Place, look: Laye
 def _curves(
     figure: go.Figure, history: Estimates, places: list[_Place], looks: dict[str, LayerLook], names: dict[str, str]
 ) -> None:
-    flags = {(r["layer"], r["quantity"], r["epoch"]): ", ".join(r["flags"]) for r in history.to_rows() if r["flags"]}
+    flags = {
+        (r["layer"], r["quantity"], r["epoch"]): ", ".join(r["flags"])
+        for r in history.to_rows()
+        if r["flags"] and r["data"] == history.data[0]
+    }
     named: set[str] = set()
     for place in places:
         y, look = place.y, looks[place.y.layer]
@@ -185,6 +192,33 @@ def _curves(
             col=place.column,
         )
         named.add(y.layer)
+
+
+def _further_data(
+    figure: go.Figure, history: Estimates, quantity: str, row: int, column: int, looks: dict[str, LayerLook]
+) -> None:
+    """The curves of data sets after the first, broken; they are switched with their layer."""
+    for i, data in enumerate(history.data[1:]):
+        for layer, y in history.series(quantity, data=data).items():
+            some = even_selection(len(y.epochs), _MOST_POINTS)
+            figure.add_trace(
+                go.Scatter(
+                    x=y.epochs[some],
+                    y=y.mi[some],
+                    customdata=y.stderr[some],
+                    mode="lines" if len(some) > 1 else "markers",
+                    line={"color": looks[layer].color, "width": 1.2, "dash": _DASHES[i % len(_DASHES)]},
+                    name=f"{layer}, {data}",
+                    legendgroup=layer,
+                    showlegend=False,
+                    hovertemplate=(
+                        f"{layer}, {data}<br>epoch %{{x}}<br>{plain_symbol(quantity)} %{{y:.3f}} ± %{{customdata:.3f}}"
+                        "<extra></extra>"
+                    ),
+                ),
+                row=row,
+                col=column,
+            )
 
 
 def _marked(figure: go.Figure, place: _Place, look: LayerLook, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any, Protocol
@@ -40,6 +40,7 @@ class Row:
     run: int = 0
     epoch: int
     step: int
+    data: str = "train"
     layer: str
     quantity: str
     mi: float
@@ -59,12 +60,23 @@ class Row:
     flags: tuple[str, ...]
 
     @classmethod
-    def of(cls, estimate: MutualInformation, *, run: int = 0, epoch: int, step: int, layer: str, quantity: str) -> Row:
+    def of(
+        cls,
+        estimate: MutualInformation,
+        *,
+        run: int = 0,
+        epoch: int,
+        step: int,
+        data: str = "train",
+        layer: str,
+        quantity: str,
+    ) -> Row:
         """The row of an estimate."""
         return cls(
             run=run,
             epoch=int(epoch),
             step=int(step),
+            data=str(data),
             layer=str(layer),
             quantity=str(quantity),
             mi=float(estimate.mi),
@@ -173,6 +185,10 @@ class Estimates(Protocol):
         """The epochs measured, in ascending order."""
 
     @property
+    def data(self) -> list[str]:
+        """Names of the data sets, the first of which is shown where there is room for one only."""
+
+    @property
     def ceilings(self) -> dict[str, Ceiling]:
         """The upper limits by name."""
 
@@ -188,11 +204,17 @@ class Estimates(Protocol):
     def of_run(self, run: int | None = None) -> Estimates:
         """One run alone, the last by default."""
 
-    def series(self, quantity: str) -> dict[str, Series]:
-        """Curves over epochs of one quantity, by layer."""
+    def groups(self) -> Mapping[str, Sequence[Estimates]]:
+        """All runs, one history each, by the name of their group."""
 
-    def ceilings_of(self, quantity: str) -> dict[str, Ceiling]:
-        """The finite upper limits that bound the quantity."""
+    def of_data(self, data: str) -> Estimates:
+        """One data set of the last run alone."""
+
+    def series(self, quantity: str, *, data: str | None = None) -> dict[str, Series]:
+        """Curves over epochs of one quantity, by layer, of the first data set by default."""
+
+    def ceilings_of(self, quantity: str, *, data: str | None = None) -> dict[str, Ceiling]:
+        """The finite upper limits that bound the quantity, of the first data set by default."""
 
     def noise(self, quantity: str) -> float | None:
         """The standard deviation of measurement noise, None without noise."""

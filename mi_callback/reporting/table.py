@@ -14,7 +14,7 @@ __all__ = ["cells", "explained", "summary"]
 
 
 def summary(history: Estimates) -> str:
-    """A table of first and last estimates of the last run, in the unit of the history.
+    """A table of first and last estimates of the last run, in the unit of the history; one a data set.
 
     A line a layer and quantity: the debiased estimate at the first and at the last epoch, and of the last its standard
     error, the half-width of the null band (two standard deviations), the p-value and the flags. Below it the ceilings,
@@ -29,6 +29,13 @@ def summary(history: Estimates) -> str:
     if not len(history):
         return "No mutual information was measured."
     history = history.of_run()
+    if len(history.data) > 1:
+        return "\n".join(f"On {name}:\n{_table(history.of_data(name))}" for name in history.data)
+    return _table(history)
+
+
+def _table(history: Estimates) -> str:
+    """The table of one data set."""
     table = cells(history)
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     sides = [str.ljust, str.ljust, *[str.rjust] * 5, str.ljust]  # words to the left, numbers to the right
@@ -47,7 +54,7 @@ def summary(history: Estimates) -> str:
 
 
 def cells(history: Estimates) -> list[tuple[str, ...]]:
-    """The table as text, its head first; eight columns, one line a quantity and layer."""
+    """The table of one data set as text, its head first; eight columns, one line a quantity and layer."""
     first, last = history.epochs[0], history.epochs[-1]
     rows = {(r["quantity"], r["layer"], r["epoch"]): r for r in history.to_rows() if r["epoch"] in (first, last)}
     measured = {key[:2] for key in rows}

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from mi_callback.collection import CollectionError, select_layers, sweep
+from mi_callback.collection import CollectionError, LightningHost, select_layers, sweep
 from mi_callback.collection.reduction import SparseProjection
 from tests.models import QUIET, Net, loader, pairs, trainer
 
@@ -25,7 +25,9 @@ class Probe(lightning.Callback):
         self.layers, self.options, self.seen = layers, options, []
 
     def on_train_epoch_end(self, trainer, pl_module):
-        self.seen.append(sweep(trainer, pl_module, select_layers(pl_module, self.layers), **self.options))
+        self.seen.append(
+            sweep(LightningHost(trainer, pl_module), select_layers(pl_module, self.layers), **self.options)
+        )
 
 
 def collect(tmp_path, model, data, layers=None, options=None, **trainer_options):
@@ -263,7 +265,7 @@ def test_the_trainers_own_loader_and_hooks_are_not_used(tmp_path):
                 setattr(Count, "iterated", Count.iterated + (self is data)) or iterate(self)
             )
             try:
-                sweep(trainer, pl_module, select_layers(pl_module, None))
+                sweep(LightningHost(trainer, pl_module), select_layers(pl_module, None))
             finally:
                 type(data).__iter__ = iterate
             Count.hooks = sum(len(module._forward_hooks) for module in pl_module.modules())

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from mi_callback.reporting.figures.curves import curves
 from mi_callback.reporting.figures.depth_profile import depth_profile
+from mi_callback.reporting.figures.gap import gap
 from mi_callback.reporting.figures.heat_map import heat_map
 from mi_callback.reporting.figures.information_plane import information_plane
+from mi_callback.reporting.figures.overlay import overlay
 from mi_callback.reporting.figures.style import MOST_NAMED
 from mi_callback.reporting.series import Estimates, noise_sweep
 
@@ -52,6 +54,10 @@ def _profile(history: Estimates) -> dict[str, dict[str, Any]]:
     return {"mi/depth": {"quantities": _shown(history)}} if len(history.layers) > 1 else {}
 
 
+def _gap(history: Estimates) -> dict[str, dict[str, Any]]:
+    return {"mi/gap": {"quantities": _shown(history)}} if len(history.data) > 1 else {}
+
+
 def _heat_map(history: Estimates) -> dict[str, dict[str, Any]]:
     deep = len(history.layers) > MOST_NAMED
     return {f"mi/heat_map_{quantity}": {"quantity": quantity} for quantity in _shown(history) if deep}
@@ -61,11 +67,19 @@ def _shown(history: Estimates) -> list[str]:
     return [quantity for quantity in history.quantities if quantity not in noise_sweep(history)]
 
 
+def _runs(history: Estimates, *, quantity: str = "target", ax: Axes | None = None) -> Figure | list[Artist]:
+    """All runs of a history over one another, by their groups."""
+    groups = history.groups()
+    return overlay(groups, quantity=quantity) if ax is None else overlay(groups, quantity=quantity, ax=ax)
+
+
 FIGURES = {
     "curves": Kind(curves, _curves),
     "plane": Kind(information_plane, _plane),
     "profile": Kind(depth_profile, _profile),
     "heat_map": Kind(heat_map, _heat_map),
+    "gap": Kind(gap, _gap),
+    "runs": Kind(_runs, lambda history: {}),  # a second fit is another run, and no seed of the first
 }
 
 
@@ -85,8 +99,9 @@ def draw_figures(history: Estimates) -> dict[str, Figure]:
 
     Returns:
         "mi/curves"; "mi/information_plane" if both of its quantities were measured; "mi/depth" if there are several
-        layers; "mi/noise_sweep" if I(X; T + sigma Z) was measured with several sigma; for more than seven layers
-        "mi/heat_map_<quantity>" for each quantity of the curves. Nothing for an empty history.
+        layers; "mi/gap" if there are several data sets; "mi/noise_sweep" if I(X; T + sigma Z) was measured with several
+        sigma; for more than seven layers "mi/heat_map_<quantity>" for each quantity of the curves. Nothing for an
+        empty history.
     """
     if not len(history):
         return {}
