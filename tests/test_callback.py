@@ -56,7 +56,8 @@ def test_every_layer_quantity_and_epoch_is_in_history_and_in_the_event_file(tmp_
     events = EventAccumulator(logger.log_dir)
     events.Reload()
     for layer in LAYERS:
-        for name, key in (("", "mi"), ("_raw", "raw"), ("_null_std", "null_std"), ("_pvalue", "p_value")):
+        parts = {"": "mi", "_low": "low", "_high": "high", "_raw": "raw", "_null_std": "null_std", "_pvalue": "p_value"}
+        for name, key in parts.items():
             for quantity in ("target", "input"):
                 logged = events.Scalars(f"mi_{quantity}{name}/{layer}")
                 kept = [r for r in rows if r["layer"] == layer and r["quantity"] == quantity]

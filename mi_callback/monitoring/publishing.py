@@ -31,7 +31,8 @@ def scalars(results: Sequence[Measured], data: str = "train") -> dict[str, float
     values: dict[str, float] = {}
     for result in results:
         estimate, tag = result.estimate, tag_of(result.quantity, data)
-        parts = {"": estimate.mi, "_raw": estimate.raw, "_stderr": estimate.stderr}
+        low, high = estimate.interval
+        parts = {"": estimate.mi, "_low": low, "_high": high, "_raw": estimate.raw, "_stderr": estimate.stderr}
         if estimate.p_value is not None:
             parts |= {"_null_std": estimate.null_std, "_pvalue": estimate.p_value}
         values |= {f"{tag}{suffix}/{result.layer}": value for suffix, value in parts.items()}

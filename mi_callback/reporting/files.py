@@ -164,8 +164,10 @@ def _null_for_nan(value: Any) -> Any:
         return {key: _null_for_nan(v) for key, v in value.items()}
     if isinstance(value, list):
         return [_null_for_nan(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float) and math.isinf(value):
+        return str(value)  # an interval that is open at the top is known to be
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _nan_for_null(value: float | None) -> float:
-    return math.nan if value is None else value
+def _nan_for_null(value: float | str | None) -> float:
+    return math.nan if value is None else float(value)

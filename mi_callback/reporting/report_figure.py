@@ -175,7 +175,7 @@ def _curves(
             go.Scatter(
                 x=y.epochs[some],
                 y=y.mi[some],
-                customdata=np.column_stack([y.stderr, 2 * y.null_std])[some],
+                customdata=np.column_stack([y.low, y.high, 2 * y.null_std])[some],
                 text=[flags.get((y.layer, y.quantity, epoch), "none") for epoch in y.epochs[some].tolist()],
                 mode=_mode(history, len(some)),
                 line={"color": look.color, "width": 1.5},
@@ -184,8 +184,9 @@ def _curves(
                 showlegend=y.layer not in named,
                 marker={"symbol": _symbols(look, in_doubt(history, y)[some]), "size": 6},
                 hovertemplate=(
-                    f"{y.layer}<br>epoch %{{x}}<br>{plain_symbol(y.quantity)} %{{y:.3f}} ± %{{customdata[0]:.3f}}"
-                    "<br>null ± %{customdata[1]:.3f}<br>flags: %{text}<extra></extra>"
+                    f"{y.layer}<br>epoch %{{x}}<br>{plain_symbol(y.quantity)} %{{y:.3f}}"
+                    "<br>interval %{customdata[0]:.3f} to %{customdata[1]:.3f}"
+                    "<br>null ± %{customdata[2]:.3f}<br>flags: %{text}<extra></extra>"
                 ),
             ),
             row=place.row,

@@ -44,6 +44,8 @@ class Row:
     layer: str
     quantity: str
     mi: float
+    low: float = math.nan
+    high: float = math.nan
     raw: float
     null_mean: float
     null_std: float
@@ -80,6 +82,8 @@ class Row:
             layer=str(layer),
             quantity=str(quantity),
             mi=float(estimate.mi),
+            low=float(estimate.interval[0]),
+            high=float(estimate.interval[1]),
             raw=float(estimate.raw),
             null_mean=float(estimate.null_mean),
             null_std=float(estimate.null_std),
@@ -118,6 +122,8 @@ class Series:
         quantity: name of the quantity.
         epochs: the epochs measured.
         mi: null-debiased estimates; NaN where a measurement failed.
+        low: low ends of the intervals that hold the truth; NaN in files of versions that had none.
+        high: high ends likewise; infinite where nothing bounds the truth.
         raw: estimates before debiasing.
         null_std: standard deviations of the permutation null.
         stderr: standard errors.
@@ -128,6 +134,8 @@ class Series:
     quantity: str
     epochs: NDArray[np.int64]
     mi: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
     raw: NDArray[np.float64]
     null_std: NDArray[np.float64]
     stderr: NDArray[np.float64]
@@ -137,18 +145,21 @@ class Series:
 def series_of(layer: str, quantity: str, rows: list[Row]) -> Series:
     """The series of one layer's rows."""
     rows = sorted(rows, key=attrgetter("epoch"))  # a resumed run may have measured an earlier epoch late
-    mi, raw, null_std, stderr = np.array([(r.mi, r.raw, r.null_std, r.stderr) for r in rows], dtype=np.float64).T
+    numbers = [(r.mi, r.low, r.high, r.raw, r.null_std, r.stderr) for r in rows]
+    mi, low, high, raw, null_std, stderr = np.array(numbers, dtype=np.float64).T
     series = Series(
         layer=layer,
         quantity=quantity,
         epochs=np.array([row.epoch for row in rows], dtype=np.int64),
         mi=mi,
+        low=low,
+        high=high,
         raw=raw,
         null_std=null_std,
         stderr=stderr,
         flagged=np.array([row.is_doubtful for row in rows]),
     )
-    for values in (series.epochs, series.mi, series.raw, series.null_std, series.stderr, series.flagged):
+    for values in (series.epochs, mi, low, high, raw, null_std, stderr, series.flagged):
         values.setflags(write=False)  # all who ask share them
     return series
 

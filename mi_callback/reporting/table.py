@@ -16,9 +16,9 @@ __all__ = ["cells", "explained", "summary"]
 def summary(history: Estimates) -> str:
     """A table of first and last estimates of the last run, in the unit of the history; one a data set.
 
-    A line a layer and quantity: the debiased estimate at the first and at the last epoch, and of the last its standard
-    error, the half-width of the null band (two standard deviations), the p-value and the flags. Below it the ceilings,
-    and what each flag means.
+    A line a layer and quantity: the debiased estimate at the first and at the last epoch, and of the last the interval
+    that holds the truth, the half-width of the null band (two standard deviations), the p-value and the flags. Below it
+    the ceilings, and what each flag means.
 
     Args:
         history: estimates of a run.
@@ -60,7 +60,7 @@ def cells(history: Estimates) -> list[tuple[str, ...]]:
     measured = {key[:2] for key in rows}
     lines = [(q, layer) for q in history.quantities for layer in history.layers if (q, layer) in measured]
     table: list[tuple[str, ...]] = [
-        ("quantity", "layer", f"epoch {first}", f"epoch {last}", "std. error", "null band", "p", "flags")
+        ("quantity", "layer", f"epoch {first}", f"epoch {last}", "interval", "null band", "p", "flags")
     ]
     names = layer_labels(history.layers).short
     for quantity, layer in lines:
@@ -74,13 +74,20 @@ def _last(row: dict[str, Any] | None) -> tuple[str, ...]:
         return ("-", "-", "-", "-", "")
     p_value = "-" if row["p_value"] is None else f"{row['p_value']:.3f}"
     band = _number(2 * row["null_std"], sign="\N{PLUS-MINUS SIGN}")
-    return (_number(row["mi"]), _number(row["stderr"]), band, p_value, ", ".join(row["flags"]))
+    return (_number(row["mi"]), _interval(row["low"], row["high"]), band, p_value, ", ".join(row["flags"]))
 
 
 def explained(labels: Iterable[str]) -> dict[str, str]:
     """The messages of flags by label, each once; a label of another version has none."""
     messages = {flag.label: flag.value for flag in Flag}
     return {label: messages[label] for label in dict.fromkeys(labels) if label in messages}
+
+
+def _interval(low: float, high: float) -> str:
+    """Where the truth is to be sought; "up" stands where nothing bounds it."""
+    if math.isnan(low):
+        return "-"
+    return f"{low:.3f} to {high:.3f}" if math.isfinite(high) else f"{low:.3f} up"
 
 
 def _number(value: float, sign: str = "") -> str:

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -113,8 +114,8 @@ def test_csv_is_a_plain_table(history, tmp_path):
     history.save(path)
     head = path.read_text(encoding="utf-8").splitlines()[0]
     assert head == (
-        "run,epoch,step,data,layer,quantity,mi,raw,null_mean,null_std,p_value,stderr,unit,estimator,space,intrinsic_dim,"
-        "noise_std,reduction,n_samples,n_points,flags"
+        "run,epoch,step,data,layer,quantity,mi,low,high,raw,null_mean,null_std,p_value,stderr,unit,estimator,space,"
+        "intrinsic_dim,noise_std,reduction,n_samples,n_points,flags"
     )
 
 
@@ -233,3 +234,19 @@ def test_a_history_of_training_data_alone_is_as_versions_before_wrote_it(tmp_pat
     old.load_state_dict(state)
     assert old.to_rows() == a_history(2).to_rows()
     assert {row["data"] for row in old.to_rows()} == {"train"}
+
+
+def test_an_open_interval_stays_open(tmp_path):
+    """Neither JSON nor a missing value has infinity: evidence is what comes back, and null for what is not known."""
+    history = History()
+    history.append(
+        epoch=0, step=0, layer="a", quantity="target", estimate=replace(estimate(), interval=(0.5, math.inf))
+    )
+    history.append(
+        epoch=1, step=1, layer="a", quantity="target", estimate=replace(FAILED, interval=(math.nan, math.nan))
+    )
+    for ending in ("json", "csv"):
+        history.save(tmp_path / f"run.{ending}")
+        first, second = History.load(tmp_path / f"run.{ending}").to_rows()
+        assert (first["low"], first["high"]) == (0.5, math.inf)
+        assert math.isnan(second["high"])

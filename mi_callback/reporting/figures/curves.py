@@ -58,11 +58,12 @@ def curves(
     losses: bool = True,
     ax: Axes | Sequence[Axes] | None = None,
 ) -> Figure | list[Artist]:
-    """Draw the curves over epochs with standard error and null band, in the unit of the history.
+    """Draw the curves over epochs with standard error, interval and null band, in the unit of the history.
 
     Each quantity has a panel of its own; those of total and usable information share their scale, since the gap between
-    the two is what is to be seen. The band around zero is two standard deviations of the permutation null, of the layer
-    in which it is widest. Estimates that carry a flag, or stand above a limit by more than two standard errors, are
+    the two is what is to be seen. Hairlines of a layer's colour are the ends of its intervals. The band around zero is
+    two standard deviations of the permutation null, of the layer in which it is widest. Estimates that carry a flag, or
+    stand above a limit by more than two standard errors, are
     hollow. Further data sets are laid over the first as broken lines, without errors and null bands. More than seven
     layers are told apart by a gradation of colour over depth, and go without standard errors.
 
@@ -134,6 +135,8 @@ def _curve(ax: Axes, series: Series, history: Estimates, look: LayerLook, *, few
     if few and np.isfinite(series.stderr).any():
         low, high = series.mi - series.stderr, series.mi + series.stderr
         drawn.append(ax.fill_between(series.epochs, low, high, color=look.color, alpha=0.18, linewidth=0))
+    if few and np.isfinite(series.low).any():
+        drawn += _interval(ax, series, look)
     drawn += ax.plot(series.epochs, series.mi, color=look.color, linewidth=1.6 if few else 0.9, label=series.layer)
     some = even_selection(len(series.epochs), _MOST_MARKERS)
     marked = in_doubt(history, series)[some]
@@ -150,6 +153,16 @@ def _curve(ax: Axes, series: Series, history: Estimates, look: LayerLook, *, few
                 markeredgewidth=0.9,
                 label="_hollow" if face == "white" else "_solid",
             )
+    return drawn
+
+
+def _interval(ax: Axes, series: Series, look: LayerLook) -> list[Artist]:
+    """The interval's ends as hairlines; they have no say in the scale, and an open end is drawn nowhere."""
+    limits = ax.dataLim.frozen()
+    drawn: list[Artist] = []
+    for end in (series.low, np.where(np.isfinite(series.high), series.high, np.nan)):
+        drawn += ax.plot(series.epochs, end, color=look.color, linewidth=0.6, alpha=0.6, label="_interval")
+    ax.dataLim.set(limits)
     return drawn
 
 
