@@ -28,8 +28,8 @@ __all__ = ["CodedTarget", "SliceNetwork", "code_coordinates", "code_labels", "fi
 # --- the target, as learners of its conditional distribution see it ---------------------------------------------------
 
 _SLICES = 16  # of a single target: 32 lose .07 nats on four cases (square, ring, product, sine; n = 1,500, d = 12)
-_SLICES_OF_SEVERAL = 8  # several targets share the samples' information, and need fewer each; by hand
-_LEAST_MEMBERS = 25  # samples a slice; by hand
+_SLICES_OF_SEVERAL = 8  # of each of several targets; 16 read .15 nats less of three relations at n = 1,000, 4 .56 more
+_LEAST_MEMBERS = 25  # samples a slice; of a square, n = 300, 10 read .11 nats less and 60 .09 more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
