@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,26 @@ from mi_callback.collection.batches import (
     at_full_precision,
     call_model,
     describe,
+    first_view,
     holds_integers,
+    parameter_names,
     rows_of,
     split_batch,
+    tasks_of,
 )
 from mi_callback.collection.errors import CollectionError
 from mi_callback.collection.isolation import frozen, seeded
 from mi_callback.collection.layers import Layer
 from mi_callback.collection.loaders import fresh_source
+from mi_callback.collection.positions import (
+    MASKS,
+    Draw,
+    Grid,
+    at_position,
+    attention_mask,
+    feature_axis_of,
+    grid_of,
+)
 from mi_callback.collection.recorder import Recorder
 from mi_callback.collection.reduction import WIDTH_LIMIT, Reducer
 from mi_callback.collection.storage import Rows, Storage
@@ -34,6 +46,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Collected", "sweep"]
 
+_ADVICE_ON_X = (
+    "Pad all batches to one length, give what X is as a third value of batch_fn: batch -> (inputs, targets, X), or use "
+    "quantities=('target',)."
+)
+_ADVICE_ON_Y = "Measure them token by token with positions='each', pad all batches to one length, or use batch_fn."
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Collected:
@@ -42,7 +60,8 @@ class Collected:
     Attributes:
         inputs: shape (n, p), X as the model got it, but reduced as layers are if it is too wide to keep; None if it
             was not asked for.
-        targets: shape (n, q), Y, None if it was not asked for or the batches have none.
+        targets: task to its Y, shape (n, q); of a single task the name is "". Empty if it was not asked for or the
+            batches have none.
         layers: label to activations T, each of shape (n, d), in the model's order.
         failures: label to the error of a layer that could not be collected.
         n_samples: number of samples n.
@@ -51,10 +70,16 @@ class Collected:
         left_out: keys of dict batches that neither the model nor the measurement uses.
         inputs_reduction: what was done to X if it is too wide to keep; None if nothing was.
         inputs_are_ids: whether X holds integers of a model that looks integers up, as token ids in an embedding.
+        inputs_failure: why X could not be collected.
+        target_failures: task to why its Y could not be.
+        pooled: labels of the layers of whose positions something was made.
+        at_positions: labels of those of them that are one position of each sample.
+        inputs_at_positions: whether X is that of the same position.
+        guesses: what was guessed of the batches.
     """
 
     inputs: NDArray[Any] | None
-    targets: NDArray[Any] | None
+    targets: dict[str, NDArray[Any]]
     layers: dict[str, NDArray[Any]]
     failures: dict[str, Exception]
     n_samples: int
@@ -63,6 +88,12 @@ class Collected:
     left_out: tuple[str, ...] = ()
     inputs_reduction: str | None = None
     inputs_are_ids: bool = False
+    inputs_failure: Exception | None = None
+    target_failures: dict[str, Exception] = field(default_factory=dict)
+    pooled: frozenset[str] = frozenset()
+    at_positions: frozenset[str] = frozenset()
+    inputs_at_positions: bool = False
+    guesses: tuple[str, ...] = ()
 
 
 def sweep(
@@ -111,34 +142,60 @@ def sweep(
     with frozen(trainer, pl_module, active_dropout=active_dropout), seeded(drawn):
         source = fresh_source(trainer, max_samples=max_samples, seed=seed, rank=rank, world_size=world_size)
         storage = Storage()
-        inputs, targets = Rows(storage, source.n_samples), Rows(storage, source.n_samples)
+        inputs, targets = _Part("inputs", storage, source.n_samples, _ADVICE_ON_X), dict[str, _Part]()
         looks_up = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in pl_module.modules())
         recorder = Recorder(layers, storage, source.n_samples)
         n = 0
         left_out: dict[str, None] = {}
+        guesses: dict[str, None] = {}
         are_ids = False
         reduce, inputs_reduction = Reducer(), None
-        with recorder.attached():
+        views: bool | None = None  # whether the first of several views is the input
+        places: _Places | None = None
+        # Samples may be other than items, such as nodes of graphs: only max_samples ends a sweep before the loader does.
+        most = source.n_samples if world_size > 1 else max_samples
+        with recorder.attached(pl_module):
             for i, batch in enumerate(source.batches, start=1):
                 split = split_batch(_as_in_training(trainer, pl_module, batch), batch_fn, pl_module)
                 left_out.update(dict.fromkeys(split.left_out))
                 if split.size:
-                    size = split.size if source.n_samples is None else min(split.size, source.n_samples - n)
-                    recorder.start(n, split.size, size)
+                    if views is None:
+                        views = batch_fn is None and _needs_first_view(trainer, pl_module, split, recorder)
+                    if views:
+                        split = first_view(split) or split
+                    guesses.update(dict.fromkeys([split.guess] if split.guess else []))
+                    if recorder.draws and places is None:
+                        places = _Places.found(trainer, pl_module, split, recorder)
+                    size = split.size if most is None else min(split.size, most - n)
+                    first = n if source.positions is None else int(source.positions[n])
+                    mask = _mask(pl_module, split)
+                    draw = None if places is None else places.draw(split, mask, seed=seed, start=first)
+                    recorder.start(n, split.size, size, mask=mask, draw=draw)
                     _forward(trainer, pl_module, split, recorder)
                     split = at_full_precision(split, batch, batch_fn, pl_module)
                     looked_at = split.measured if split.key is None else split.inputs
                     are_ids = are_ids or (looks_up and holds_integers(looked_at))
-                    rows = _rows("inputs", split.measured, split.size)[:size]
-                    if not are_ids:  # ids are names: a sum of them means nothing
-                        rows, inputs_reduction = _reduced(rows, reduce)
-                    inputs.write(n, rows)
-                    if with_targets and split.targets is not None:
-                        targets.write(n, _rows("targets", split.targets, split.size)[:size])
+                    measured, tasks = split.measured, tasks_of(split.targets) if with_targets else {}
+                    if places is not None:
+                        assert draw is not None
+                        measured, tasks = places.taken(measured, tasks, draw)
+                    if measured is not None and inputs.failure is None:
+                        rows = _rows("inputs", measured, split.size)[:size]
+                        if not are_ids:  # ids are names: a sum of them means nothing
+                            rows, inputs_reduction = _reduced(rows, reduce)
+                        inputs.write(n, rows)
+                    for task, value in tasks.items():
+                        name = f"targets of task {task!r}" if task else "targets"
+                        if task not in targets:
+                            targets[task] = _Part(name, storage, source.n_samples, _ADVICE_ON_Y, since=n)
+                        if targets[task].failure is None:
+                            targets[task].write(n, _rows(name, value, split.size)[:size])
+                    for part in (inputs, *targets.values()):
+                        part.check(n + size)
                     n += size
                 if on_batch is not None:
                     on_batch(n, source.n_samples)
-                if n == source.n_samples or i == max_batches:
+                if n == most or i == max_batches:
                     break
     if n == 0:
         raise CollectionError("train_dataloader: expected at least one sample, the loader gave none.")
@@ -146,7 +203,7 @@ def sweep(
     positions = None if source.positions is None else source.positions[:n]
     return Collected(
         inputs.finish(n),
-        targets.finish(n),
+        {task: array for task, part in targets.items() if (array := part.finish(n)) is not None},
         arrays,
         failures,
         n,
@@ -155,7 +212,123 @@ def sweep(
         tuple(left_out),
         inputs_reduction,
         are_ids,
+        inputs_failure=inputs.failure,
+        target_failures={task: part.failure for task, part in targets.items() if part.failure is not None},
+        pooled=frozenset(recorder.pooled),
+        at_positions=frozenset(recorder.at_positions),
+        inputs_at_positions=places is not None and places.inputs is not None,
+        guesses=tuple(guesses),
     )
+
+
+class _Part:
+    """X, or Y of a task, which fails by itself where batches do not fit together."""
+
+    def __init__(self, name: str, storage: Storage, capacity: int | None, advice: str, *, since: int = 0) -> None:
+        self._name = name
+        self._rows = Rows(storage, capacity, advice)
+        self._stop = 0
+        self.failure: Exception | None = None
+        if since:  # earlier batches had none
+            self._fail(f"expected them in every batch, got none for the first {since} samples. Use batch_fn.")
+
+    def write(self, start: int, rows: Tensor | NDArray[Any]) -> None:
+        try:
+            self._rows.write(start, rows)
+        except CollectionError as error:
+            self._fail(str(error))
+        self._stop = start + len(rows)
+
+    def check(self, stop: int) -> None:
+        """See that a batch had it."""
+        if self.failure is None and self._stop and self._stop != stop:
+            self._fail(f"expected them in every batch, got none for samples {self._stop} to {stop}. Use batch_fn.")
+
+    def finish(self, n: int) -> NDArray[Any] | None:
+        return None if self.failure is not None else self._rows.finish(n)
+
+    def _fail(self, why: str) -> None:
+        self.failure = CollectionError(f"{self._name}: {why}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Places:
+    """How X and Y line up with the positions of which one is measured of each sample.
+
+    Attributes:
+        targets: task to the feature axis of its Y, see ``feature_axis_of``; only tasks that line up.
+        inputs: which part of the inputs is X, and its feature axis; None if none lines up.
+    """
+
+    targets: dict[str, int]
+    inputs: tuple[int, int] | None
+
+    @classmethod
+    def found(cls, trainer: Trainer, pl_module: LightningModule, split: Split, recorder: Recorder) -> _Places:
+        """Run the model over a first batch to see the layers' positions."""
+        with recorder.looking() as grids:
+            _forward(trainer, pl_module, split, recorder)
+        if (mask := _mask(pl_module, split)) is not None:
+            grids.add(tuple(mask.shape[1:]))
+        axes = {task: _axis_of(value, grids) for task, value in tasks_of(split.targets).items()}
+        parts = [(i, _axis_of(part, grids)) for i, part in enumerate(_tensors(split.measured))]
+        return cls(
+            {task: axis for task, axis in axes.items() if axis is not None},
+            next(((i, axis) for i, axis in parts if axis is not None), None),
+        )
+
+    def draw(self, split: Split, mask: Tensor | None, *, seed: int, start: int) -> Draw:
+        """The positions of a batch."""
+        tasks = tasks_of(split.targets)
+        labels = [(tasks[task], axis) for task, axis in self.targets.items() if task in tasks]
+        return Draw(split.size, seed=seed, start=start, mask=mask, labels=labels)
+
+    def taken(self, measured: Any, tasks: dict[str, Any], draw: Draw) -> tuple[Any, dict[str, Any]]:
+        """X and Y at the positions drawn, where they line up."""
+        if self.inputs is not None:
+            part, axis = self.inputs
+            value = _tensors(measured)[part]
+            measured = at_position(value, axis, draw.at(_grid(value, axis)))
+        taken = {
+            task: at_position(value, self.targets[task], draw.at(_grid(value, self.targets[task])))
+            if task in self.targets
+            else value
+            for task, value in tasks.items()
+        }
+        return measured, taken
+
+
+def _grid(value: Tensor, axis: int) -> Grid:
+    return tuple(value.shape[1:]) if axis == 0 else grid_of(value.shape, axis)
+
+
+def _axis_of(value: Any, grids: set[Grid]) -> int | None:
+    return feature_axis_of(value.shape, grids) if isinstance(value, Tensor) else None
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """The tensors of X, without a mask."""
+    if isinstance(value, Mapping):
+        value = [part for key, part in value.items() if key not in MASKS]
+    if isinstance(value, tuple | list):
+        return [part for part in value if isinstance(part, Tensor)]
+    return [value] if isinstance(value, Tensor) else []
+
+
+def _mask(pl_module: LightningModule, split: Split) -> Tensor | None:
+    return attention_mask(split.inputs, split.keywords, parameter_names(pl_module))
+
+
+def _needs_first_view(trainer: Trainer, pl_module: LightningModule, split: Split, recorder: Recorder) -> bool:
+    """Whether the inputs are several views that the model cannot take together."""
+    if first_view(split) is None or len(parameter_names(pl_module)) > 1:
+        return False
+    try:
+        with recorder.looking():
+            _forward(trainer, pl_module, split, recorder)
+    except (CollectionError, AttributeError):  # what a tuple has no use for
+        return True
+    return False
 
 
 def _rows(name: str, value: Any, size: int) -> Any:

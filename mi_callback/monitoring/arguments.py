@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from mi_callback.collection.positions import CHOICES
 from mi_callback.quantities import ASKED
 
 __all__ = ["check_arguments", "noise_levels"]
@@ -27,6 +28,7 @@ def check_arguments(
     n_points: Any,
     budget: Any,
     name: Any,
+    positions: Any,
 ) -> None:
     """Refuse what cannot work; the estimator checks its own arguments.
 
@@ -64,6 +66,13 @@ def check_arguments(
             budget,
             "None, or a share of the time above 0 and up to 1, such as 0.1 for one second of measuring in ten",
         )
+    if not _are_positions(positions):
+        raise _refusal(
+            "positions",
+            positions,
+            f"one of {CHOICES}, a function from a layer's tensor to one of shape (b, d), or a dict from names of "
+            "layers or globs to one of these",
+        )
     if name is not None and not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_.-]+", name)):
         raise _refusal("name", name, "None, or letters, digits, '_', '-' and '.', as loggers take in tags")
 
@@ -93,6 +102,17 @@ def _are_layers(value: Any) -> bool:
     if isinstance(value, Mapping):
         return all(isinstance(part, str) and part for part in (*value, *value.values()))
     return isinstance(value, list | tuple) and all(isinstance(part, str) and part for part in value)
+
+
+def _are_positions(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        named = all(isinstance(name, str) and name for name in value)
+        return (
+            bool(value)
+            and named
+            and not any(isinstance(one, Mapping) or not _are_positions(one) for one in value.values())
+        )
+    return callable(value) or (isinstance(value, str) and value in CHOICES)
 
 
 def _is_int(value: Any) -> bool:

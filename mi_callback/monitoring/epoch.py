@@ -60,6 +60,7 @@ class EpochMeasurer:
         faults: where failures go.
         cost: where times go.
         layers: what to measure, as the user wrote it.
+        positions: what becomes of the positions of layers, as the user wrote it.
         batch_fn: batch -> (inputs, targets).
         max_samples: the most samples to take.
         seed: seed of subsets and augmentation.
@@ -73,6 +74,7 @@ class EpochMeasurer:
         cost: Cost,
         *,
         layers: Any,
+        positions: Any,
         batch_fn: Callable[[Any], Any] | None,
         max_samples: int | None,
         seed: int,
@@ -82,6 +84,7 @@ class EpochMeasurer:
         self._faults = faults
         self._cost = cost
         self._layers = layers
+        self._positions = positions
         self._batch_fn = batch_fn
         self._max_samples = max_samples
         self._seed = seed
@@ -157,8 +160,17 @@ class EpochMeasurer:
 
     def _announce_choices(self, first: Collected) -> None:
         """Say once what was chosen for the user."""
-        if self._layers is None:
+        requests = [self._layers] if isinstance(self._layers, str) else self._layers
+        if requests is None or any(character in request for request in requests for character in "*?["):
             rank_zero_info(f"Mutual information is measured at {_listed(first.layers)}. layers=[...] names others.")
+        if first.at_positions:
+            rank_zero_info(
+                f"Mutual information at {_listed(sorted(first.at_positions))} is that of one position of each sample, "
+                "drawn at random and the same at every epoch: positions of one sample are not independent. The number "
+                "of samples is that of sequences or maps."
+            )
+        for guess in first.guesses:
+            rank_zero_warn(f"Mutual information {guess}.")
         if first.left_out:
             rank_zero_warn(
                 f"The keys {', '.join(map(repr, first.left_out))} of the batch are left out: forward has no parameters "
@@ -174,17 +186,21 @@ class EpochMeasurer:
 
     def _announce_kinds(self) -> None:
         """Say once a run what X and Y were taken for, where their type alone does not say so."""
+        for notice in self._measurer.notices:
+            if notice not in self._announced:
+                self._announced.add(notice)
+                rank_zero_warn(f"Mutual information {notice}")
         for name, kind in self._measurer.kinds.items():
             if kind.is_plain or name in self._announced:
                 continue
             self._announced.add(name)
-            other = f"discrete_target={not kind.discrete}" if name == "targets" else "a third value of batch_fn"
+            other = "a third value of batch_fn" if name == "inputs" else f"discrete_target={not kind.discrete}"
             announce = rank_zero_warn if kind.is_guess else rank_zero_info
             announce(f"Mutual information takes the {name} as {kind}. {other} says otherwise.")
 
     def _first_batch(self, trainer: Trainer, pl_module: LightningModule) -> Collected:
         """Collect a first batch and learn from it what can be measured."""
-        self._chosen = select_layers(pl_module, self._layers)
+        self._chosen = select_layers(pl_module, self._layers, self._positions)
         first = self._sweep(trainer, pl_module, max_batches=1)
         quantities = self._measurer.prepare(first, is_first_batch=True)
         for label, failure in first.failures.items():
@@ -201,11 +217,15 @@ class EpochMeasurer:
             local, error = self._attempt(lambda: self._sweep(trainer, pl_module, on_batch=advance))
         collected = gather(local, error, self.processes)
         del local  # its arrays live on in what was gathered, or not at all
-        _, error = self._attempt(lambda: self._measurer.prepare(collected))
+        names, error = self._attempt(lambda: self._measurer.prepare(collected))
         if (failed := self.processes.agree(error)) is not None:
             raise failed
         self._announce_kinds()
-        return replace(collected, inputs=None, targets=None)  # the measurer has what is new in them
+        if self._keys and names is not None:  # what are tasks is decided by all samples, not by a first batch
+            self._keys = tuple(
+                (layer, name) for layer in dict.fromkeys(layer for layer, _ in self._keys) for name in names
+            )
+        return replace(collected, inputs=None, targets={})  # the measurer has what is new in them
 
     def _sweep(
         self,
@@ -237,7 +257,7 @@ class EpochMeasurer:
     ) -> tuple[list[Measured], dict[str, tuple[float, float]]]:
         """Estimate this process's layers and put all processes' together, in the order of the layers."""
         mine, error = self._attempt(lambda: self._my_estimates(trainer, collected))
-        ceilings: Ceilings | None = None
+        ceilings: dict[str, Ceilings] | None = None
         ceiling_error: Exception | None = None
         if self.processes.rank == 0:
             ceilings, ceiling_error = self._attempt(self._measurer.ceilings)

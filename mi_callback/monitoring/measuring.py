@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,15 +12,18 @@ from numpy.typing import NDArray
 
 from mi_callback.collection import Collected, CollectionError
 from mi_callback.estimation import Estimator, Flag, MutualInformation, Variable
-from mi_callback.estimation.audit import audit_chain
+from mi_callback.estimation.audit import audit_chain, exceeds
 from mi_callback.estimation.ceilings import Ceilings
 from mi_callback.estimation.entropy import is_enumerable
 from mi_callback.estimation.flagging import with_flags
-from mi_callback.estimation.kinds import Kind
+from mi_callback.estimation.kinds import Kind, kind_of
 from mi_callback.estimation.layer_estimator import BY_NEIGHBORS, LayerEstimator, Measured
-from mi_callback.quantities import LIMITS, QUANTITIES, measured_for, quantity
+from mi_callback.quantities import QUANTITIES, limit_of_task, measured_for, quantity, quantity_of_task
 
-__all__ = ["Measurer", "audited", "has_metric", "noisy_layers"]
+__all__ = ["Measurer", "audited", "columns_as_tasks", "has_metric", "known_rows", "noisy_layers"]
+
+_IGNORED = -100  # ignore_index of torch's losses
+_MOST_COLUMNS = 40  # that are taken as tasks: the attributes of CelebA; each costs as much as a target
 
 
 class Measurer:
@@ -43,18 +46,22 @@ class Measurer:
         self.estimator = estimator
         self.quantities = quantities
         self._discrete_target = discrete_target
-        self._layers = LayerEstimator(estimator, noise_std)
+        self._noise_std = noise_std
+        self._layers = LayerEstimator(estimator, noise_std)  # of X alone, and of the only task
         self._x: _Kept | None = None
-        self._y: _Kept | None = None
-        self._refuted = False  # whether a layer's usable information lay above I(X;Y)
+        self._tasks: dict[str, _Task] = {}
         self._kinds: dict[str, Kind] = {}
+        self._splits: dict[str, bool] = {}  # task to whether each column of its targets is a task
+        self._notices: dict[str, None] = {}
+        self._collected: Collected | None = None
 
     def limit_points(self, most: int | None) -> None:
         """Take so many evaluation points at the most from now on; None for as many as the estimator asks for."""
         if most != self.estimator.most_points:
             self.estimator = copy.copy(self.estimator)
             self.estimator.most_points = most
-            self._layers.estimate_by(self.estimator)
+            for layers in (self._layers, *(task.layers for task in self._tasks.values())):
+                layers.estimate_by(self.estimator)
 
     @property
     def needs_targets(self) -> bool:
@@ -79,56 +86,130 @@ class Measurer:
         Raises:
             CollectionError: there are no targets where I(T;Y) is asked for, or Y cannot be measured.
         """
-        if self.needs_targets and collected.targets is None:
+        if self.needs_targets and not (collected.targets or collected.target_failures):
             asked = ", ".join(repr(name) for name in self.quantities if QUANTITIES[name].partner == "targets")
             raise CollectionError(
                 f"batch: it has no targets, and quantities include {asked}. Use quantities=('input',) for "
                 "self-supervised training, or say where the targets are with batch_fn."
             )
-        before = self._x, self._y
         if is_first_batch:
             self._kinds.clear()
-        x_kind, y_kind = self._kinds.get("inputs"), self._kinds.get("targets")
-        if collected.inputs is not None and has_metric(collected):
-            self._x = _keep(self._x, collected.inputs, "inputs", x_kind)
+            self._splits.clear()
+        n = collected.n_samples
+        if collected.inputs_failure is not None:
+            self._x = _Kept.failed(n, collected.inputs_failure)
+        elif collected.inputs is not None and has_metric(collected):
+            self._x = _keep(self._x, collected.inputs, "inputs", self._kinds.get("inputs"))
         else:
             self._x = None
-        if collected.targets is None:
-            self._y = None
-        else:
-            self._y = _keep(self._y, collected.targets, "targets", y_kind or self._discrete_target)
+        targets = self._split_into_tasks(collected.targets, is_first_batch=is_first_batch)
+        before = self._tasks
+        self._tasks = {name: self._task(name, values, before.get(name)) for name, values in targets.items()}
+        for name, error in collected.target_failures.items():
+            self._tasks[name] = _Task(name, _Kept.failed(n, error), self._layers_of(name, before.get(name)))
         if not is_first_batch:
-            for name, kept in (("inputs", self._x), ("targets", self._y)):
+            for name, kept in (("inputs", self._x), *((_called(task.name), task.y) for task in self._tasks.values())):
                 if kept is not None and kept.error is None:
                     self._kinds.setdefault(name, kept.variable.kind)
-        x, y = self._x, self._y
-        self._refuted = self._refuted and x is before[0] and y is before[1]
-        self._layers.use(
-            x.variable if x is not None and x.error is None else None,
-            y.variable if y is not None and y.error is None else None,
-        )
+        self._pair(before, collected)
+        self._collected = replace(collected, inputs=None, targets={}, layers={})
         return tuple(name for asked in self._measurable() for name in self._names(asked))
 
-    def _measurable(self) -> tuple[str, ...]:
-        return tuple(name for name in self.quantities if self._partner(name) is not None)
+    def _split_into_tasks(
+        self, targets: Mapping[str, NDArray[Any]], *, is_first_batch: bool
+    ) -> dict[str, NDArray[Any]]:
+        """The targets of each task, columns apart that are labels of their own; see ``columns_as_tasks``."""
+        tasks: dict[str, NDArray[Any]] = {}
+        for name, values in targets.items():
+            split = self._splits.get(name)
+            if split is None:
+                split = self._discrete_target is None and columns_as_tasks(values)
+                if not is_first_batch:
+                    self._splits[name] = split
+                    if split:
+                        self._notice(
+                            f"takes the {values.shape[1]} columns of the {_called(name)} as as many tasks, each of "
+                            f"classes of its own: mi_{quantity_of_task('target', _joined(name, 0)).name} and so on. "
+                            "discrete_target=True takes each different row as a class, discrete_target=False the rows "
+                            "as numbers."
+                        )
+            if split:
+                tasks |= {_joined(name, i): values[:, i : i + 1] for i in range(values.shape[1])}
+            else:
+                tasks[name] = values
+        return tasks
 
-    def _partner(self, asked: str) -> _Kept | None:
-        return self._y if QUANTITIES[asked].partner == "targets" else self._x
+    def _task(self, name: str, values: NDArray[Any], before: _Task | None) -> _Task:
+        """A task's Y without the samples that have none; what was kept for it while it stays the same."""
+        rows = None if self._discrete_target is False else known_rows(values)
+        if rows is not None:
+            left_out = len(values) - len(rows)
+            self._notice(
+                f"leaves {left_out} of {len(values)} samples out of the {_called(name)}: theirs is -100, by which "
+                "torch's losses mean that there is none. discrete_target=False takes it as a number."
+            )
+        discrete = self._kinds.get(_called(name)) or self._discrete_target
+        y = _keep(before.y if before is not None else None, values, _called(name), discrete, rows)
+        return _Task(name, y, self._layers_of(name, before), rows)
+
+    def _layers_of(self, name: str, before: _Task | None) -> LayerEstimator:
+        return before.layers if before is not None else LayerEstimator(self.estimator, self._noise_std)
+
+    def _pair(self, before: Mapping[str, _Task], collected: Collected) -> None:
+        """Give the estimators their X and Y: the same objects as before where nothing has changed."""
+        x = self._x.variable if self._x is not None and self._x.error is None else None
+        shared = len(self._tasks) == 1 and not collected.at_positions
+        for task in self._tasks.values():
+            was = before.get(task.name)
+            y = task.y.variable if task.y.error is None else None
+            # what a layer knows at a position it may have from others, and from where it stands: no I(X;Y) bounds that
+            own_x = None if collected.at_positions else x
+            if own_x is not None and task.rows is not None:
+                known = was is not None and was.y is task.y and was.whole_x is own_x
+                own_x = was.x if was is not None and known else own_x.subset(task.rows)
+                task.whole_x = x
+            if shared and task.rows is None:
+                task.layers = self._layers
+            elif task.layers is self._layers:
+                task.layers = LayerEstimator(self.estimator, self._noise_std)
+            task.x = own_x
+            task.refuted = was is not None and was.refuted and was.y is task.y and was.x is own_x
+            task.layers.use(own_x, y)
+        if not any(task.layers is self._layers for task in self._tasks.values()):
+            self._layers.use(x, None)
+
+    def _notice(self, text: str) -> None:
+        self._notices.setdefault(text)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What was decided about the targets that the user should know, each to complete "Mutual information ..."."""
+        return tuple(self._notices)
+
+    def _measurable(self) -> tuple[str, ...]:
+        return tuple(name for name in self.quantities if QUANTITIES[name].partner == "targets" or self._x is not None)
 
     def _names(self, asked: str) -> tuple[str, ...]:
-        return tuple(one.name for one in measured_for(asked, self._layers.noise_std))
+        found = tuple(one.name for one in measured_for(asked, self._noise_std))
+        if QUANTITIES[asked].partner == "inputs":
+            return found
+        return tuple(quantity_of_task(name, task).name for task in self._tasks for name in found)
 
-    def ceilings(self) -> Ceilings:
-        """I(X;Y), H(Y), and the limits of so many samples, measured once for as long as X and Y stay the same.
+    def ceilings(self) -> dict[str, Ceilings]:
+        """I(X;Y), H(Y), and the limits of so many samples, by task; measured once for as long as X and Y are the same.
 
         I(X;Y) is left out if it cannot be measured; ``ceiling_error`` then says why.
         """
-        return self._layers.ceilings()
+        tasks = {task.name: task.layers for task in self._tasks.values() if task.y.error is None}
+        if tasks or self._x is None or self._x.error is not None:
+            return {name: layers.ceilings() for name, layers in tasks.items()}
+        return {"": self._layers.ceilings()}
 
     @property
     def ceiling_error(self) -> Exception | None:
         """Why I(X;Y) could not be measured, or None."""
-        return self._layers.ceiling_error
+        errors = (layers.ceiling_error for layers in (self._layers, *(task.layers for task in self._tasks.values())))
+        return next((error for error in errors if error is not None), None)
 
     def measure(
         self,
@@ -143,32 +224,56 @@ class Measurer:
             on_estimate: called with layer and quantity before each estimate.
             stochastic: the layers that draw noise of their own.
         """
-        quantities = self._measurable()
         for layer, values in collected.layers.items():
             error = _unusable(values, "activations")
             t = Variable(values, name=layer) if error is None else None
-            for asked in quantities:
+            parts: dict[bytes, Variable] = {}  # without the samples that some tasks have no target for
+            for asked in self._measurable():
                 if on_estimate is not None:
                     on_estimate(layer, asked)
-                partner = self._partner(asked)
-                assert partner is not None
-                failure: Exception | None = error or partner.error
-                if t is not None and failure is None:
-                    try:
-                        for found in self._layers.measure(asked, t, is_stochastic=layer in stochastic):
-                            yield replace(found, estimate=_after_reductions(found, collected))
-                        continue
-                    except Exception as raised:  # one layer's trouble is not another's; the caller decides what to do
-                        failure = raised
-                for name in self._names(asked):
-                    yield Measured(layer, name, self.estimator.failed(collected.n_samples), failure)
+                for source in self._sources(asked, layer, collected, stochastic):
+                    failure = error or source.error
+                    if t is not None and failure is None:
+                        own = t
+                        if source.rows is not None:
+                            own = parts.setdefault(source.rows.tobytes(), t.subset(source.rows))
+                        try:
+                            for found in source.layers.measure(asked, own, noise=source.noise):
+                                name = quantity_of_task(found.quantity, source.task).name if source.task else None
+                                estimate = _after_reductions(found, collected)
+                                yield replace(found, quantity=name or found.quantity, estimate=estimate)
+                            continue
+                        except Exception as raised:  # one layer's trouble is not another's; the caller decides
+                            failure = raised
+                    for name in source.names:
+                        yield Measured(layer, name, self.estimator.failed(collected.n_samples), failure)
         for layer, reason in collected.failures.items():
-            for asked in quantities:
+            for asked in self._measurable():
                 for name in self._names(asked):
                     yield Measured(layer, name, self.estimator.failed(collected.n_samples), reason)
 
+    def _sources(self, asked: str, layer: str, collected: Collected, stochastic: frozenset[str]) -> tuple[_Source, ...]:
+        """What a layer is paired with where a quantity is asked for: X, or the Y of each task."""
+        names = tuple(one.name for one in measured_for(asked, self._noise_std))
+        if QUANTITIES[asked].partner == "targets":
+            return tuple(
+                _Source(
+                    task.layers,
+                    tuple(quantity_of_task(name, task.name).name for name in names),
+                    task.y.error,
+                    task=task.name,
+                    rows=task.rows,
+                )
+                for task in self._tasks.values()
+            )
+        assert self._x is not None
+        noise = "layer with noise of its own" if layer in stochastic else ""
+        if collected.inputs_at_positions or layer in collected.at_positions:
+            noise = "one position of each sample, which the others have a say in"
+        return (_Source(self._layers, names, self._x.error, noise=noise),)
+
     def audit(
-        self, results: Sequence[Measured], layers: Sequence[str], ceilings: Ceilings | None
+        self, results: Sequence[Measured], layers: Sequence[str], ceilings: Mapping[str, Ceilings] | None
     ) -> tuple[list[Measured], dict[str, tuple[float, float]]]:
         """Mark what cannot be true of one epoch's estimates; see ``audited``.
 
@@ -177,18 +282,32 @@ class Measurer:
         Args:
             results: estimates of one epoch, all processes' together.
             layers: labels in the order in which the input passes the layers.
-            ceilings: the limits; None if they could not be measured.
+            ceilings: the limits by task; None if they could not be measured.
 
         Returns:
             The estimates, and the limits that are left: name to value and standard error, in ``unit``.
         """
-        if ceilings is not None:
-            self._refuted |= any(
-                ceilings.is_refuted_by(r.estimate) for r in results if quantity(r.quantity).is_lower_bound
-            )
-            if self._refuted:
-                ceilings = ceilings.without_information()
-        return audited(results, layers, ceilings), {} if ceilings is None else ceilings.named()
+        left: dict[str, Ceilings] = {}
+        for name, limits in (ceilings or {}).items():
+            usable = quantity_of_task("usable", name).name
+            if (task := self._tasks.get(name)) is not None:
+                task.refuted |= any(limits.is_refuted_by(r.estimate) for r in results if r.quantity == usable)
+                if task.refuted:
+                    limits = limits.without_information()
+            left[name] = limits
+        named: dict[str, tuple[float, float]] = {}
+        for task, limits in left.items():
+            for name, limit in limits.named().items():
+                known = limit_of_task(name, task).name
+                named[known] = max(named.get(known, limit), limit)  # log n: of the task with the most samples
+        collected = self._collected
+        return audited(
+            results,
+            layers,
+            left,
+            partial=frozenset() if collected is None else collected.pooled,
+            is_chain=collected is None or not collected.inputs_at_positions,
+        ), named
 
 
 def _after_reductions(found: Measured, collected: Collected) -> MutualInformation:
@@ -202,8 +321,15 @@ def _after_reductions(found: Measured, collected: Collected) -> MutualInformatio
     return replace(found.estimate, space=f"{reduction}, {found.estimate.space}", reduction=reduction)
 
 
-def audited(results: Sequence[Measured], layers: Sequence[str], ceilings: Ceilings | None = None) -> list[Measured]:
-    """Mark the estimates that exceed an earlier layer's or a ceiling, which data processing forbids.
+def audited(
+    results: Sequence[Measured],
+    layers: Sequence[str],
+    ceilings: Mapping[str, Ceilings] | None = None,
+    *,
+    partial: frozenset[str] = frozenset(),
+    is_chain: bool = True,
+) -> list[Measured]:
+    """Mark the estimates that exceed an earlier layer's, a ceiling or I(X;T), which data processing forbids.
 
     Values stay as they are. I(X; T + sigma Z) is left out: noise is added to each layer afresh, so the noisy layers are
     no chain.
@@ -211,25 +337,29 @@ def audited(results: Sequence[Measured], layers: Sequence[str], ceilings: Ceilin
     Args:
         results: estimates of one epoch.
         layers: labels in the order in which the input passes the layers.
-        ceilings: limits that no usable value refutes.
+        ceilings: limits that no usable value refutes, by task.
+        partial: layers of which a part was measured, such as one position: they do not bound what a later layer knows.
+        is_chain: whether T is made of X, and not of more than what X stands for.
     """
-    if ceilings is not None:
-        limit = ceilings.of_target()
-        bounded = [name for name in LIMITS["I(X;Y)"].bounds if not quantity(name).is_lower_bound]
-        results = [
-            replace(r, estimate=with_flags(r.estimate, Flag.ABOVE_CEILING))
-            if r.quantity in bounded and limit.is_below(r.estimate.mi, r.estimate.stderr)
-            else r
-            for r in results
-        ]
-    marked = set()
-    for name in (one.name for one in QUANTITIES.values() if one.forms_chain):
-        estimates = {r.layer: r.estimate for r in results if r.quantity == name and r.estimate.noise_std is None}
-        marked |= {(violation.layer, name) for violation in audit_chain(layers, estimates)}
-    return [
-        replace(r, estimate=with_flags(r.estimate, Flag.DATA_PROCESSING)) if (r.layer, r.quantity) in marked else r
-        for r in results
-    ]
+    found: dict[tuple[str, str], list[Flag]] = {(r.layer, r.quantity): [] for r in results}
+    for task, limits in (ceilings or {}).items():
+        limit, bounded = limits.of_target(), quantity_of_task("target", task).name
+        for r in results:
+            if r.quantity == bounded and limit.is_below(r.estimate.mi, r.estimate.stderr):
+                found[r.layer, r.quantity].append(Flag.ABOVE_CEILING)
+    own: dict[str, dict[str, MutualInformation]] = {}  # quantity to the estimates of layers without noise added
+    for r in results:
+        if r.estimate.noise_std is None:
+            own.setdefault(r.quantity, {})[r.layer] = r.estimate
+    for name, estimates in own.items():
+        if quantity(name).forms_chain:
+            for violation in audit_chain(layers, estimates, partial):
+                found[violation.layer, name].append(Flag.DATA_PROCESSING)
+        if quantity(name).partner == "targets" and is_chain:  # Y - X - T
+            for layer, of_input in own.get("input", {}).items():
+                if layer in estimates and exceeds(estimates[layer], of_input):
+                    found[layer, "input"].append(Flag.BELOW_TARGET)
+    return [replace(r, estimate=with_flags(r.estimate, *found[r.layer, r.quantity])) for r in results]
 
 
 def noisy_layers(first: Collected, second: Collected) -> frozenset[str]:
@@ -269,13 +399,125 @@ class _Kept:
     variable: Variable
     error: Exception | None
 
+    @classmethod
+    def failed(cls, n_samples: int, error: Exception) -> _Kept:
+        """In the place of one that could not be collected."""
+        nothing = np.zeros((n_samples, 1))
+        return cls(nothing, Variable(nothing), error)
 
-def _keep(kept: _Kept | None, collected: NDArray[Any], name: str, discrete: Kind | bool | None) -> _Kept:
-    """The variable of last time if the values are the same and read the same way, else a new one."""
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    """One of the targets.
+
+    Attributes:
+        name: of the task; empty if it is the only one.
+        y: its targets.
+        layers: measures layers against them.
+        rows: the samples that have a target; None if all do.
+        x: X of those samples, where it bounds what a layer knows of Y.
+        whole_x: X of all samples, of which ``x`` is a part.
+        refuted: whether a layer's usable information lay above I(X;Y).
+    """
+
+    name: str
+    y: _Kept
+    layers: LayerEstimator
+    rows: NDArray[np.intp] | None = None
+    x: Variable | None = None
+    whole_x: Variable | None = None
+    refuted: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Source:
+    """What a layer is paired with: the estimator that holds it, and the names of what comes out.
+
+    Attributes:
+        layers: the estimator.
+        names: of the quantities.
+        error: why it cannot be measured.
+        task: of the targets.
+        rows: the samples that have it; None if all do.
+        noise: why T given X is not a point; empty if it is one.
+    """
+
+    layers: LayerEstimator
+    names: tuple[str, ...]
+    error: Exception | None
+    task: str = ""
+    rows: NDArray[np.intp] | None = None
+    noise: str = ""
+
+
+def _called(task: str) -> str:
+    """What the targets of a task are called in messages."""
+    return f"targets of task {task!r}" if task else "targets"
+
+
+def _joined(task: str, column: int) -> str:
+    return f"{task}_{column}" if task else str(column)
+
+
+def columns_as_tasks(values: NDArray[Any]) -> bool:
+    """Whether the columns of targets are tasks of their own, as many labels of a sample are.
+
+    They are where each column holds classes, and the rows together are too many different ones to be classes: one-hot
+    rows, and rows of few labels, stay one target. So do more than ``_MOST_COLUMNS``, such as the pixels of an image.
+
+    Args:
+        values: shape (n, q).
+    """
+    n_columns = values.shape[1]
+    if not 1 < n_columns <= _MOST_COLUMNS or values.dtype.kind not in "biuf" or kind_of(values).discrete:
+        return False
+    columns = (
+        column if (rows := known_rows(column)) is None else column[rows] for column in np.hsplit(values, n_columns)
+    )
+    return all(len(column) > 0 and _is_class(column) for column in columns)
+
+
+def _is_class(column: NDArray[Any]) -> bool:
+    return bool((column == column[0]).all()) or kind_of(column).discrete
+
+
+def known_rows(values: NDArray[Any]) -> NDArray[np.intp] | None:
+    """The samples that have a target, where integers hold torch's ignore_index -100; None if all have one.
+
+    Integers with other negative numbers are measured as they are: there -100 is one of them.
+
+    Args:
+        values: shape (n, q); a sample has no target if all of its q are ignored.
+    """
+    if values.dtype.kind != "i" or not (values == _IGNORED).any() or ((values < 0) & (values != _IGNORED)).any():
+        return None
+    return np.flatnonzero((values != _IGNORED).any(axis=1))
+
+
+def _keep(
+    kept: _Kept | None,
+    collected: NDArray[Any],
+    name: str,
+    discrete: Kind | bool | None,
+    rows: NDArray[np.intp] | None = None,
+) -> _Kept:
+    """The variable of last time if the values are the same and read the same way, else a new one.
+
+    Args:
+        kept: what was kept last time.
+        collected: shape (n, q), the values.
+        name: what messages call them.
+        discrete: whether they are classes.
+        rows: those of them to take; None for all.
+    """
     if kept is not None and _same(kept.collected, collected) and discrete in (None, kept.variable.kind):
         return kept
-    error = _unusable(collected, name)
-    values = np.zeros(len(collected)) if error is not None else collected
+    values = collected if rows is None else collected[rows]
+    error = _unusable(values, name)
+    if rows is not None and not len(rows):
+        error = CollectionError(f"{name}: expected some that are not -100, got {len(collected)} that are.")
+    if error is not None:
+        values = np.zeros((len(collected), 1))
     try:
         return _Kept(collected, Variable(values, discrete=discrete, name=name), error)
     except (TypeError, ValueError) as refused:  # neither numbers nor labels: the same at every epoch
