@@ -1,10 +1,10 @@
 """What a batch holds: inputs and targets out of it, inputs into the model, a layer's rows out of its output.
 
-What is X and what is Y, where no ``batch_fn`` says so. A tensor is X. Of a dict, keys with usual names are X and Y.
-Of a tuple or list, as many leading parts as ``forward`` requires are X and the one that is left is Y: two parts are
-(X, Y) for a ``forward`` of one argument and two inputs for one of two. In ((a, b), Y) a ``forward`` that cannot take the pair gets
-the first view, a, which then is X. What might as well be meant otherwise, a second part that looks like another view
-among it, is told once. Y that is a dict or tuple is several tasks.
+What is X and what is Y, where no ``batch_fn`` says so. A tensor is X. Of a dict, keys with usual names are X and Y. Of
+a tuple or list, as many leading parts as ``forward`` requires are X and the one that is left is Y: two parts are (X, Y)
+for a ``forward`` of one argument and two inputs for one of two. In ((a, b), Y) a ``forward`` that cannot take the pair
+gets the first view, a, which then is X. What might as well be meant otherwise, a second part that looks like another
+view among it, is told once. Y that is a dict or tuple is several tasks.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def split_batch(batch: Any, batch_fn: BatchFn | None, model: nn.Module | None = 
 
     Args:
         batch: a batch as the model gets it.
-        batch_fn: the user's way to do it, batch -> (inputs, targets) or (inputs, targets, measured inputs), of which the
-            last is None if there is no X. Without it the module's rule holds.
+        batch_fn: the user's way to do it, batch -> (inputs, targets) or (inputs, targets, measured inputs), of which
+            the last is None if there is no X. Without it the module's rule holds.
         model: what will be called. Of a dict it gets every further key that its ``forward`` takes, such as a mask, but
             not the targets: a model that gets its labels returns its loss. None for a model that takes inputs alone.
 
@@ -401,6 +401,8 @@ def _understand(batch: Any, model: nn.Module | None) -> tuple[Any, Any, str | No
 def _maybe_views(first: Any, second: Any) -> str:
     """What to tell of a pair that might be two views of one input, as contrastive learning has them."""
     if not _alike(first, second) or first.ndim < 2 or first[0].numel() == 1 or torch.equal(first, second):
+        return ""
+    if bool(((second == 0) | (second == 1)).all()):  # codes of classes
         return ""
     return (
         f"takes the second of two tensors of shape {tuple(first.shape)} as the target Y; if it is another view of the "

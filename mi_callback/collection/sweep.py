@@ -152,7 +152,7 @@ def sweep(
         reduce, inputs_reduction = Reducer(), None
         views: bool | None = None  # whether the first of several views is the input
         places: _Places | None = None
-        # Samples may be other than items, such as nodes of graphs: only max_samples ends a sweep before the loader does.
+        # Samples may be other than items, such as nodes of graphs: only max_samples ends a sweep before its loader.
         most = source.n_samples if world_size > 1 else max_samples
         with recorder.attached(pl_module):
             for i, batch in enumerate(source.batches, start=1):

@@ -235,9 +235,11 @@ class Mean(Plain):
         return x.mean(1, keepdim=True)
 
 
-def test_inputs_of_varying_length(tmp_path):
-    with pytest.raises(CollectionError, match="expected 2 features a sample as in the batches before, got 3"):
-        collect(tmp_path, Mean(), DataLoader(Growing(), batch_size=2))
+def test_inputs_of_varying_length_fail_by_themselves(tmp_path):
+    seen = collect(tmp_path, Mean(), DataLoader(Growing(), batch_size=2), ["net"])
+    assert str(seen.inputs_failure).startswith("inputs: the width varies: expected 2 values a sample")
+    assert seen.inputs is None
+    assert seen.layers["output"].shape == seen.targets[""].shape == (6, 1)
 
 
 def test_max_samples_and_progress(tmp_path):
