@@ -186,10 +186,10 @@ class EpochMeasurer:
 
     def _announce_kinds(self) -> None:
         """Say once a run what X and Y were taken for, where their type alone does not say so."""
-        for notice in self._measurer.notices:
+        for notice, is_guess in self._measurer.notices.items():
             if notice not in self._announced:
                 self._announced.add(notice)
-                rank_zero_warn(f"Mutual information {notice}")
+                (rank_zero_warn if is_guess else rank_zero_info)(f"Mutual information {notice}")
         for name, kind in self._measurer.kinds.items():
             if kind.is_plain or name in self._announced:
                 continue

@@ -52,7 +52,7 @@ class Measurer:
         self._tasks: dict[str, _Task] = {}
         self._kinds: dict[str, Kind] = {}
         self._splits: dict[str, bool] = {}  # task to whether each column of its targets is a task
-        self._notices: dict[str, None] = {}
+        self._notices: dict[str, bool] = {}
         self._collected: Collected | None = None
 
     def limit_points(self, most: int | None) -> None:
@@ -105,6 +105,13 @@ class Measurer:
         targets = self._split_into_tasks(collected.targets, is_first_batch=is_first_batch)
         before = self._tasks
         self._tasks = {name: self._task(name, values, before.get(name)) for name, values in targets.items()}
+        for task in self._tasks.values() if not is_first_batch else ():
+            if task.rows is not None:
+                self._notice(
+                    f"leaves {n - len(task.rows)} of {n} samples out of the {_called(task.name)}: theirs is -100, by "
+                    "which torch's losses mean that there is none. discrete_target=False takes it as a number.",
+                    is_guess=False,
+                )
         for name, error in collected.target_failures.items():
             self._tasks[name] = _Task(name, _Kept.failed(n, error), self._layers_of(name, before.get(name)))
         if not is_first_batch:
@@ -131,7 +138,8 @@ class Measurer:
                             f"takes the {values.shape[1]} columns of the {_called(name)} as as many tasks, each of "
                             f"classes of its own: mi_{quantity_of_task('target', _joined(name, 0)).name} and so on. "
                             "discrete_target=True takes each different row as a class, discrete_target=False the rows "
-                            "as numbers."
+                            "as numbers.",
+                            is_guess=True,
                         )
             if split:
                 tasks |= {_joined(name, i): values[:, i : i + 1] for i in range(values.shape[1])}
@@ -142,12 +150,6 @@ class Measurer:
     def _task(self, name: str, values: NDArray[Any], before: _Task | None) -> _Task:
         """A task's Y without the samples that have none; what was kept for it while it stays the same."""
         rows = None if self._discrete_target is False else known_rows(values)
-        if rows is not None:
-            left_out = len(values) - len(rows)
-            self._notice(
-                f"leaves {left_out} of {len(values)} samples out of the {_called(name)}: theirs is -100, by which "
-                "torch's losses mean that there is none. discrete_target=False takes it as a number."
-            )
         discrete = self._kinds.get(_called(name)) or self._discrete_target
         y = _keep(before.y if before is not None else None, values, _called(name), discrete, rows)
         return _Task(name, y, self._layers_of(name, before), rows)
@@ -178,13 +180,13 @@ class Measurer:
         if not any(task.layers is self._layers for task in self._tasks.values()):
             self._layers.use(x, None)
 
-    def _notice(self, text: str) -> None:
-        self._notices.setdefault(text)
+    def _notice(self, text: str, *, is_guess: bool) -> None:
+        self._notices.setdefault(text, is_guess)
 
     @property
-    def notices(self) -> tuple[str, ...]:
-        """What was decided about the targets that the user should know, each to complete "Mutual information ..."."""
-        return tuple(self._notices)
+    def notices(self) -> dict[str, bool]:
+        """What was decided about the targets, each to complete "Mutual information ...", and whether it is a guess."""
+        return dict(self._notices)
 
     def _measurable(self) -> tuple[str, ...]:
         return tuple(name for name in self.quantities if QUANTITIES[name].partner == "targets" or self._x is not None)
