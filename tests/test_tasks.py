@@ -92,7 +92,7 @@ def test_each_task_is_a_quantity_of_its_own(tmp_path, form, caplog):
 
 
 def test_figures_and_report_show_tasks(tmp_path):
-    rows, _, monitor = run(tmp_path, DataLoader(Tasks(), batch_size=100), quantities=("target", "input"))
+    _, _, monitor = run(tmp_path, DataLoader(Tasks(), batch_size=100), quantities=("target", "input"))
     from mi_callback.reporting.figures import draw_figures
 
     history = History()
@@ -103,6 +103,11 @@ def test_figures_and_report_show_tasks(tmp_path):
     assert any("age" in label and r"I(T;Y" in label for label in labels)
     for figure in figures.values():
         figure.canvas.draw()
+    pytest.importorskip("plotly")
+    from mi_callback.reporting import write_report
+
+    write_report(history, tmp_path / "run.html")
+    assert "Y_age" in (tmp_path / "run.html").read_text()
 
 
 def test_missing_labels_of_the_only_target_are_left_out_and_told(tmp_path, caplog):
@@ -129,7 +134,9 @@ def many_labels(n_labels, n=400):
 def test_each_of_many_labels_is_a_task_and_no_sample_is_lost(tmp_path):
     """Evidence: a binary symmetric channel a label, which a logistic regression reads in part."""
     x, y = many_labels(12)
-    with pytest.warns(UserWarning, match=r"takes the 12 columns of the targets as as many tasks.*mi_target_0") as caught:
+    with pytest.warns(
+        UserWarning, match=r"takes the 12 columns of the targets as as many tasks.*mi_target_0"
+    ) as caught:
         rows, _, _ = run(tmp_path, DataLoader(TensorDataset(x, y), batch_size=50), layers=[])
     assert sum("as many tasks" in str(w.message) for w in caught) == 1
     assert {quantity for _, quantity in rows} == {f"{q}_{i}" for q in ("target", "usable") for i in range(12)}
