@@ -354,21 +354,16 @@ def test_graphs_are_measured_node_by_node_and_graph_by_graph(tmp_path):
     def inputs(batch):
         return {"x": batch.x, "edge_index": batch.edge_index, "batch": batch.batch}
 
-    rows = (
-        run(
-            tmp_path,
-            Graphs(),
-            data,
-            layers=["net", "conv"],
-            batch_fn=lambda batch: (inputs(batch), batch.nodes, batch.x),
-            quantities=("target", "input"),
-            space="scores",
-            on_error="warn",
-        )
-        if False
-        else None
-    )
-    assert rows is None
+    def by_node(batch):
+        return inputs(batch), batch.nodes, batch.x
+
+    rows = run(tmp_path, Graphs(), data, layers="net", batch_fn=by_node, quantities=("target", "input"))
+    assert rows["net", "target"]["n_samples"] == 800
+    assert rows["net", "target"]["mi"] == pytest.approx(0.531, abs=0.1)
+    assert np.isfinite(rows["net", "input"]["mi"])
+    assert not any(layer == "output" for layer, _ in rows), "it has a row a graph"
+    rows = run(tmp_path, Graphs(), data, layers="net", batch_fn=by_node, space="scores", max_samples=150)
+    assert rows["net", "target"]["n_samples"] == 150
     rows = run(tmp_path, Graphs(), data, layers=[], batch_fn=lambda batch: (inputs(batch), batch.label, None))
     assert rows["output", "target"]["n_samples"] == 160
     assert rows["output", "usable"]["mi"] > 0.7
