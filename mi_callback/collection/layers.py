@@ -225,8 +225,9 @@ def _resolve(requests: Mapping[str, str], names: Mapping[str, nn.Module]) -> dic
 
 
 def _pattern(glob: str) -> re.Pattern[str]:
-    """A glob whose ``*`` and ``?`` stay between two dots and whose ``**`` crosses them."""
-    return re.compile(".*".join(map(_translated, glob.split("**"))))
+    """A glob whose ``*`` and ``?`` stay between two dots and whose ``**`` crosses them; ``**.`` may be nothing."""
+    parts = (".*".join(map(_translated, part.split("**"))) for part in glob.split("**."))
+    return re.compile(r"(?:.*\.)?".join(parts))
 
 
 def _translated(glob: str) -> str:

@@ -26,6 +26,7 @@ from mi_callback.collection.errors import CollectionError
 
 __all__ = [
     "CHOICES",
+    "IGNORED",
     "MASKS",
     "Choice",
     "Draw",
@@ -47,7 +48,8 @@ Grid: TypeAlias = tuple[int, ...]
 
 CHOICES = ("flatten", "mean", "first", "last", "each")
 _DRAW = 0x9051  # purpose of a stream
-_IGNORED = -100  # ignore_index of torch's losses
+IGNORED = -100
+"""ignore_index of torch's losses: there is no target."""
 
 _CHANNELS_FIRST = (
     nn.modules.conv._ConvNd,
@@ -220,7 +222,7 @@ class Draw:
 
 def _known(values: Tensor, axis: int) -> Tensor:
     """Whether the target of each position is there, shape (b, positions)."""
-    known = torch.isfinite(values) if values.is_floating_point() else values != _IGNORED
+    known = torch.isfinite(values) if values.is_floating_point() else values != IGNORED
     if axis != 0:
         known = known.movedim(axis, -1).any(dim=-1)
     return known.reshape(len(known), -1).cpu()

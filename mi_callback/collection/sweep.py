@@ -29,6 +29,7 @@ from mi_callback.collection.isolation import frozen, seeded
 from mi_callback.collection.layers import Layer
 from mi_callback.collection.loaders import fresh_source
 from mi_callback.collection.positions import (
+    IGNORED,
     MASKS,
     Draw,
     Grid,
@@ -49,6 +50,10 @@ __all__ = ["Collected", "sweep"]
 _ADVICE_ON_X = (
     "Pad all batches to one length, give what X is as a third value of batch_fn: batch -> (inputs, targets, X), or use "
     "quantities=('target',)."
+)
+_REPEATED = (
+    "takes targets that repeat the inputs at the same positions. If they are shifted in the loss, as causal language "
+    "models do, shift them for measuring, too: batch_fn=lambda batch: (inputs, next tokens and -100 at the end)"
 )
 _ADVICE_ON_Y = "Measure them token by token with positions='each', pad all batches to one length, or use batch_fn."
 
@@ -166,6 +171,8 @@ def sweep(
                     guesses.update(dict.fromkeys([split.guess] if split.guess else []))
                     if recorder.draws and places is None:
                         places = _Places.found(trainer, pl_module, split, recorder)
+                        if places.repeats_inputs(split):
+                            guesses[_REPEATED] = None
                     size = split.size if most is None else min(split.size, most - n)
                     first = n if source.positions is None else int(source.positions[n])
                     mask = _mask(pl_module, split)
@@ -276,6 +283,14 @@ class _Places:
             {task: axis for task, axis in axes.items() if axis is not None},
             next(((i, axis) for i, axis in parts if axis is not None), None),
         )
+
+    def repeats_inputs(self, split: Split) -> bool:
+        """Whether the targets are the inputs, as those of causal language models are, which are to be shifted."""
+        if self.inputs is None or self.inputs[1] != 0:
+            return False
+        x = _tensors(split.measured)[self.inputs[0]]
+        values = [value for task, value in tasks_of(split.targets).items() if self.targets.get(task) == 0]
+        return any(bool(((value == x) | (value == IGNORED)).all()) for value in values)
 
     def draw(self, split: Split, mask: Tensor | None, *, seed: int, start: int) -> Draw:
         """The positions of a batch."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mi_callback.collection import Collected, CollectionError
+from mi_callback.collection.positions import IGNORED
 from mi_callback.estimation import Estimator, Flag, MutualInformation, Variable
 from mi_callback.estimation.audit import audit_chain, exceeds
 from mi_callback.estimation.ceilings import Ceilings
@@ -22,7 +23,6 @@ from mi_callback.quantities import QUANTITIES, limit_of_task, measured_for, quan
 
 __all__ = ["Measurer", "audited", "columns_as_tasks", "has_metric", "known_rows", "noisy_layers"]
 
-_IGNORED = -100  # ignore_index of torch's losses
 _MOST_COLUMNS = 40  # that are taken as tasks: the attributes of CelebA; each costs as much as a target
 
 
@@ -491,9 +491,9 @@ def known_rows(values: NDArray[Any]) -> NDArray[np.intp] | None:
     Args:
         values: shape (n, q); a sample has no target if all of its q are ignored.
     """
-    if values.dtype.kind != "i" or not (values == _IGNORED).any() or ((values < 0) & (values != _IGNORED)).any():
+    if values.dtype.kind != "i" or not (values == IGNORED).any() or ((values < 0) & (values != IGNORED)).any():
         return None
-    return np.flatnonzero((values != _IGNORED).any(axis=1))
+    return np.flatnonzero((values != IGNORED).any(axis=1))
 
 
 def _keep(
