@@ -1,22 +1,23 @@
 """A small transformer on sentences of a known language: which layer knows the next letter, and since when.
 
-A sentence is one of four keys, and then fillers and letters in turn, six of each. A filler is any of 16. A letter is the
-letter before, shifted by a number that belongs to the key, nine times in ten, and else any of 8. The model is trained to
-predict the letter that follows each filler, as language models are, and is never told of the key. What there is to know
-is exact:
+A sentence is one of four keys, and then fillers and letters in turn, six of each. A filler is any of 16. A letter is
+the letter before, shifted by a number that belongs to the key, nine times in ten, and else any of 8. The model is
+trained to predict the letter that follows each filler, as language models are, and is never told of the key. What
+there is to know is exact:
 
 - of the next letter from the filler alone, which is all that the embedding has: 0 bits;
 - of the next letter from the letter before and the key, which is all there is: 2.33 bits;
 - of the key from the whole sentence: 2 bits. Of the filler from itself: 4 bits.
 
 Two monitors watch. positions="each" takes a random filler of each sentence, and measures it against the letter that
-follows, I(T;Y), and against which filler it is, I(X;T). positions="mean" measures the mean of a sentence against its key.
+follows, I(T;Y), and against which filler it is, I(X;T). positions="mean" measures the mean of a sentence against its
+key.
 
 The loss says when the model has learnt the rule. The depth profile says how: the embedding of a filler never knows
 anything, however long one trains; letter and key arrive in the blocks, at a depth and in an epoch that can be seen; and
 usable information, beside the total, says which block has put them together to an answer that a linear reader takes.
 
-    python examples/transformer.py --epochs 10 --log-dir runs --images examples/images
+    python examples/transformer.py --epochs 12 --log-dir runs --images examples/images
 """
 
 # ruff: noqa: D102 (the hooks are documented by Lightning)
@@ -127,9 +128,9 @@ def report(letters: MutualInformationMonitor, keys: MutualInformationMonitor) ->
 def main(argv: list[str] | None = None) -> tuple[MutualInformationMonitor, MutualInformationMonitor]:
     """Train, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--measure-every", type=int, default=2)
-    parser.add_argument("--sentences", type=int, default=6000)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--measure-every", type=int, default=3)
+    parser.add_argument("--sentences", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log-dir", type=Path, default=Path("runs"))
     parser.add_argument("--images", type=Path, help="folder in which to keep the depth profiles as PNG files too")

@@ -99,7 +99,10 @@ class Measurer:
         if collected.inputs_failure is not None:
             self._x = _Kept.failed(n, collected.inputs_failure)
         elif collected.inputs is not None and has_metric(collected):
-            self._x = _keep(self._x, collected.inputs, "inputs", self._kinds.get("inputs"))
+            kind = self._kinds.get("inputs")
+            if collected.inputs_are_ids and collected.inputs_at_positions:  # one id a sample
+                kind = Kind(True, "ids that an embedding looks up")
+            self._x = _keep(self._x, collected.inputs, "inputs", kind)
         else:
             self._x = None
         targets = self._split_into_tasks(collected.targets, is_first_batch=is_first_batch)
@@ -298,9 +301,9 @@ class Measurer:
                     limits = limits.without_information()
             left[name] = limits
         named: dict[str, tuple[float, float]] = {}
-        for task, limits in left.items():
+        for of_task, limits in left.items():
             for name, limit in limits.named().items():
-                known = limit_of_task(name, task).name
+                known = limit_of_task(name, of_task).name
                 named[known] = max(named.get(known, limit), limit)  # log n: of the task with the most samples
         collected = self._collected
         return audited(
