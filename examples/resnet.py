@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from mi_callback import MutualInformationMonitor
+from mi_callback.reporting.figures.depth_profile import depth_profile
 
 TASKS = ("texture", "shape", "place")
 SIZE = 16
@@ -146,7 +147,7 @@ def main(argv: list[str] | None = None) -> MutualInformationMonitor:
     print(report(monitor, float(trainer.callback_metrics["accuracy"])))
     if options.images:
         options.images.mkdir(parents=True, exist_ok=True)
-        figure = monitor.history.plot("profile")
+        figure = depth_profile(monitor.history, quantities=[f"target_{task}" for task in TASKS])
         figure.savefig(options.images / "resnet_depth.png", dpi=120)
     print(f"{time.perf_counter() - started:.0f} s. Look at the curves with\n    tensorboard --logdir {options.log_dir}")
     return monitor
