@@ -147,14 +147,12 @@ def sweep(
     with frozen(trainer, pl_module, active_dropout=active_dropout), seeded(drawn):
         source = fresh_source(trainer, max_samples=max_samples, seed=seed, rank=rank, world_size=world_size)
         storage = Storage()
-        inputs, targets = _Part("inputs", storage, source.n_samples, _ADVICE_ON_X), dict[str, _Part]()
         looks_up = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in pl_module.modules())
+        data = _Data(storage, source.n_samples, with_targets=with_targets, looks_up=looks_up)
         recorder = Recorder(layers, storage, source.n_samples)
         n = 0
         left_out: dict[str, None] = {}
         guesses: dict[str, None] = {}
-        are_ids = False
-        reduce, inputs_reduction = Reducer(), None
         views: bool | None = None  # whether the first of several views is the input
         places: _Places | None = None
         # Samples may be other than items, such as nodes of graphs: only max_samples ends a sweep before its loader.
@@ -180,25 +178,7 @@ def sweep(
                     recorder.start(n, split.size, size, mask=mask, draw=draw)
                     _forward(trainer, pl_module, split, recorder)
                     split = at_full_precision(split, batch, batch_fn, pl_module)
-                    looked_at = split.measured if split.key is None else split.inputs
-                    are_ids = are_ids or (looks_up and holds_integers(looked_at))
-                    measured, tasks = split.measured, tasks_of(split.targets) if with_targets else {}
-                    if places is not None:
-                        assert draw is not None
-                        measured, tasks = places.taken(measured, tasks, draw)
-                    if measured is not None and inputs.failure is None:
-                        rows = _rows("inputs", measured, split.size)[:size]
-                        if not are_ids:  # ids are names: a sum of them means nothing
-                            rows, inputs_reduction = _reduced(rows, reduce)
-                        inputs.write(n, rows)
-                    for task, value in tasks.items():
-                        name = f"targets of task {task!r}" if task else "targets"
-                        if task not in targets:
-                            targets[task] = _Part(name, storage, source.n_samples, _ADVICE_ON_Y, since=n)
-                        if targets[task].failure is None:
-                            targets[task].write(n, _rows(name, value, split.size)[:size])
-                    for part in (inputs, *targets.values()):
-                        part.check(n + size)
+                    data.take(split, n, size, places, draw)
                     n += size
                 if on_batch is not None:
                     on_batch(n, source.n_samples)
@@ -209,23 +189,64 @@ def sweep(
     arrays, failures = recorder.finish(n)
     positions = None if source.positions is None else source.positions[:n]
     return Collected(
-        inputs.finish(n),
-        {task: array for task, part in targets.items() if (array := part.finish(n)) is not None},
+        data.inputs.finish(n),
+        {task: array for task, part in data.targets.items() if (array := part.finish(n)) is not None},
         arrays,
         failures,
         n,
         positions,
         recorder.reductions,
         tuple(left_out),
-        inputs_reduction,
-        are_ids,
-        inputs_failure=inputs.failure,
-        target_failures={task: part.failure for task, part in targets.items() if part.failure is not None},
+        data.inputs_reduction,
+        data.are_ids,
+        inputs_failure=data.inputs.failure,
+        target_failures={task: part.failure for task, part in data.targets.items() if part.failure is not None},
         pooled=frozenset(recorder.pooled),
         at_positions=frozenset(recorder.at_positions),
         inputs_at_positions=places is not None and places.inputs is not None,
         guesses=tuple(guesses),
     )
+
+
+class _Data:
+    """X and the Y of each task, batch by batch.
+
+    Attributes:
+        inputs: X.
+        targets: task to its Y.
+        are_ids: whether X holds integers of a model that looks integers up.
+        inputs_reduction: what was done to X if it is too wide to keep.
+    """
+
+    def __init__(self, storage: Storage, capacity: int | None, *, with_targets: bool, looks_up: bool) -> None:
+        self._storage, self._capacity = storage, capacity
+        self._with_targets, self._looks_up = with_targets, looks_up
+        self._reduce = Reducer()
+        self.inputs = _Part("inputs", storage, capacity, _ADVICE_ON_X)
+        self.targets: dict[str, _Part] = {}
+        self.are_ids = False
+        self.inputs_reduction: str | None = None
+
+    def take(self, split: Split, start: int, size: int, places: _Places | None, draw: Draw | None) -> None:
+        """Write the first ``size`` samples of a batch to row ``start`` and on, at the positions drawn if any are."""
+        looked_at = split.measured if split.key is None else split.inputs
+        self.are_ids = self.are_ids or (self._looks_up and holds_integers(looked_at))
+        measured, tasks = split.measured, tasks_of(split.targets) if self._with_targets else {}
+        if places is not None and draw is not None:
+            measured, tasks = places.taken(measured, tasks, draw)
+        if measured is not None and self.inputs.failure is None:
+            rows = _rows("inputs", measured, split.size)[:size]
+            if not self.are_ids:  # ids are names: a sum of them means nothing
+                rows, self.inputs_reduction = _reduced(rows, self._reduce)
+            self.inputs.write(start, rows)
+        for task, value in tasks.items():
+            name = f"targets of task {task!r}" if task else "targets"
+            if task not in self.targets:
+                self.targets[task] = _Part(name, self._storage, self._capacity, _ADVICE_ON_Y, since=start)
+            if self.targets[task].failure is None:
+                self.targets[task].write(start, _rows(name, value, split.size)[:size])
+        for part in (self.inputs, *self.targets.values()):
+            part.check(start + size)
 
 
 class _Part:

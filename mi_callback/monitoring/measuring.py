@@ -11,19 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mi_callback.collection import Collected, CollectionError
-from mi_callback.collection.positions import IGNORED
 from mi_callback.estimation import Estimator, Flag, MutualInformation, Variable
 from mi_callback.estimation.audit import audit_chain, exceeds
 from mi_callback.estimation.ceilings import Ceilings
 from mi_callback.estimation.entropy import is_enumerable
 from mi_callback.estimation.flagging import with_flags
-from mi_callback.estimation.kinds import Kind, kind_of
+from mi_callback.estimation.kinds import Kind
 from mi_callback.estimation.layer_estimator import BY_NEIGHBORS, LayerEstimator, Measured
+from mi_callback.monitoring.tasks import (
+    Kept,
+    Task,
+    called,
+    column_name,
+    columns_as_tasks,
+    keep,
+    known_rows,
+    same,
+    unusable,
+)
 from mi_callback.quantities import QUANTITIES, limit_of_task, measured_for, quantity, quantity_of_task
 
-__all__ = ["Measurer", "audited", "columns_as_tasks", "has_metric", "known_rows", "noisy_layers"]
-
-_MOST_COLUMNS = 40  # that are taken as tasks: the attributes of CelebA; each costs as much as a target
+__all__ = ["Measurer", "audited", "has_metric", "noisy_layers"]
 
 
 class Measurer:
@@ -48,8 +56,8 @@ class Measurer:
         self._discrete_target = discrete_target
         self._noise_std = noise_std
         self._layers = LayerEstimator(estimator, noise_std)  # of X alone, and of the only task
-        self._x: _Kept | None = None
-        self._tasks: dict[str, _Task] = {}
+        self._x: Kept | None = None
+        self._tasks: dict[str, Task] = {}
         self._kinds: dict[str, Kind] = {}
         self._splits: dict[str, bool] = {}  # task to whether each column of its targets is a task
         self._notices: dict[str, bool] = {}
@@ -97,12 +105,12 @@ class Measurer:
             self._splits.clear()
         n = collected.n_samples
         if collected.inputs_failure is not None:
-            self._x = _Kept.failed(n, collected.inputs_failure)
+            self._x = Kept.failed(n, collected.inputs_failure)
         elif collected.inputs is not None and has_metric(collected):
             kind = self._kinds.get("inputs")
             if collected.inputs_are_ids and collected.inputs_at_positions:  # one id a sample
                 kind = Kind(True, "ids that an embedding looks up")
-            self._x = _keep(self._x, collected.inputs, "inputs", kind)
+            self._x = keep(self._x, collected.inputs, "inputs", kind)
         else:
             self._x = None
         targets = self._split_into_tasks(collected.targets, is_first_batch=is_first_batch)
@@ -111,14 +119,14 @@ class Measurer:
         for task in self._tasks.values() if not is_first_batch else ():
             if task.rows is not None:
                 self._notice(
-                    f"leaves {n - len(task.rows)} of {n} samples out of the {_called(task.name)}: theirs is -100, by "
+                    f"leaves {n - len(task.rows)} of {n} samples out of the {called(task.name)}: theirs is -100, by "
                     "which torch's losses mean that there is none. discrete_target=False takes it as a number.",
                     is_guess=False,
                 )
         for name, error in collected.target_failures.items():
-            self._tasks[name] = _Task(name, _Kept.failed(n, error), self._layers_of(name, before.get(name)))
+            self._tasks[name] = Task(name, Kept.failed(n, error), self._layers_of(name, before.get(name)))
         if not is_first_batch:
-            for name, kept in (("inputs", self._x), *((_called(task.name), task.y) for task in self._tasks.values())):
+            for name, kept in (("inputs", self._x), *((called(task.name), task.y) for task in self._tasks.values())):
                 if kept is not None and kept.error is None:
                     self._kinds.setdefault(name, kept.variable.kind)
         self._pair(before, collected)
@@ -137,30 +145,31 @@ class Measurer:
                 if not is_first_batch:
                     self._splits[name] = split
                     if split:
+                        first = quantity_of_task("target", column_name(name, 0)).tag
                         self._notice(
-                            f"takes the {values.shape[1]} columns of the {_called(name)} as as many tasks, each of "
-                            f"classes of its own: mi_{quantity_of_task('target', _joined(name, 0)).name} and so on. "
+                            f"takes the {values.shape[1]} columns of the {called(name)} as as many tasks, each of "
+                            f"classes of its own: {first} and so on. "
                             "discrete_target=True takes each different row as a class, discrete_target=False the rows "
                             "as numbers.",
                             is_guess=True,
                         )
             if split:
-                tasks |= {_joined(name, i): values[:, i : i + 1] for i in range(values.shape[1])}
+                tasks |= {column_name(name, i): values[:, i : i + 1] for i in range(values.shape[1])}
             else:
                 tasks[name] = values
         return tasks
 
-    def _task(self, name: str, values: NDArray[Any], before: _Task | None) -> _Task:
+    def _task(self, name: str, values: NDArray[Any], before: Task | None) -> Task:
         """A task's Y without the samples that have none; what was kept for it while it stays the same."""
         rows = None if self._discrete_target is False else known_rows(values)
-        discrete = self._kinds.get(_called(name)) or self._discrete_target
-        y = _keep(before.y if before is not None else None, values, _called(name), discrete, rows)
-        return _Task(name, y, self._layers_of(name, before), rows)
+        discrete = self._kinds.get(called(name)) or self._discrete_target
+        y = keep(before.y if before is not None else None, values, called(name), discrete, rows)
+        return Task(name, y, self._layers_of(name, before), rows)
 
-    def _layers_of(self, name: str, before: _Task | None) -> LayerEstimator:
+    def _layers_of(self, name: str, before: Task | None) -> LayerEstimator:
         return before.layers if before is not None else LayerEstimator(self.estimator, self._noise_std)
 
-    def _pair(self, before: Mapping[str, _Task], collected: Collected) -> None:
+    def _pair(self, before: Mapping[str, Task], collected: Collected) -> None:
         """Give the estimators their X and Y: the same objects as before where nothing has changed."""
         x = self._x.variable if self._x is not None and self._x.error is None else None
         shared = len(self._tasks) == 1 and not collected.at_positions
@@ -230,7 +239,7 @@ class Measurer:
             stochastic: the layers that draw noise of their own.
         """
         for layer, values in collected.layers.items():
-            error = _unusable(values, "activations")
+            error = unusable(values, "activations")
             t = Variable(values, name=layer) if error is None else None
             parts: dict[bytes, Variable] = {}  # without the samples that some tasks have no target for
             for asked in self._measurable():
@@ -372,7 +381,7 @@ def noisy_layers(first: Collected, second: Collected) -> frozenset[str]:
 
     Where the inputs differ too, as under random augmentation, nothing can be concluded, and no layer is called noisy.
     """
-    if first.inputs is None or second.inputs is None or not _same(first.inputs, second.inputs):
+    if first.inputs is None or second.inputs is None or not same(first.inputs, second.inputs):
         return frozenset()
     return frozenset(
         label
@@ -397,44 +406,6 @@ def has_metric(collected: Collected) -> bool:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Kept:
-    """X or Y as it was collected, and the variable that holds its tables."""
-
-    collected: NDArray[Any]
-    variable: Variable
-    error: Exception | None
-
-    @classmethod
-    def failed(cls, n_samples: int, error: Exception) -> _Kept:
-        """In the place of one that could not be collected."""
-        nothing = np.zeros((n_samples, 1))
-        return cls(nothing, Variable(nothing), error)
-
-
-@dataclass(slots=True, eq=False)
-class _Task:
-    """One of the targets.
-
-    Attributes:
-        name: of the task; empty if it is the only one.
-        y: its targets.
-        layers: measures layers against them.
-        rows: the samples that have a target; None if all do.
-        x: X of those samples, where it bounds what a layer knows of Y.
-        whole_x: X of all samples, of which ``x`` is a part.
-        refuted: whether a layer's usable information lay above I(X;Y).
-    """
-
-    name: str
-    y: _Kept
-    layers: LayerEstimator
-    rows: NDArray[np.intp] | None = None
-    x: Variable | None = None
-    whole_x: Variable | None = None
-    refuted: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Source:
     """What a layer is paired with: the estimator that holds it, and the names of what comes out.
 
@@ -453,94 +424,3 @@ class _Source:
     task: str = ""
     rows: NDArray[np.intp] | None = None
     noise: str = ""
-
-
-def _called(task: str) -> str:
-    """What the targets of a task are called in messages."""
-    return f"targets of task {task!r}" if task else "targets"
-
-
-def _joined(task: str, column: int) -> str:
-    return f"{task}_{column}" if task else str(column)
-
-
-def columns_as_tasks(values: NDArray[Any]) -> bool:
-    """Whether the columns of targets are tasks of their own, as many labels of a sample are.
-
-    They are where each column holds classes, and the rows together are too many different ones to be classes: one-hot
-    rows, and rows of few labels, stay one target. So do more than ``_MOST_COLUMNS``, such as the pixels of an image.
-
-    Args:
-        values: shape (n, q).
-    """
-    n_columns = values.shape[1]
-    if not 1 < n_columns <= _MOST_COLUMNS or values.dtype.kind not in "biuf" or kind_of(values).discrete:
-        return False
-    columns = (
-        column if (rows := known_rows(column)) is None else column[rows] for column in np.hsplit(values, n_columns)
-    )
-    return all(len(column) > 0 and _is_class(column) for column in columns)
-
-
-def _is_class(column: NDArray[Any]) -> bool:
-    return bool((column == column[0]).all()) or kind_of(column).discrete
-
-
-def known_rows(values: NDArray[Any]) -> NDArray[np.intp] | None:
-    """The samples that have a target, where integers hold torch's ignore_index -100; None if all have one.
-
-    Integers with other negative numbers are measured as they are: there -100 is one of them.
-
-    Args:
-        values: shape (n, q); a sample has no target if all of its q are ignored.
-    """
-    if values.dtype.kind != "i" or not (values == IGNORED).any() or ((values < 0) & (values != IGNORED)).any():
-        return None
-    return np.flatnonzero((values != IGNORED).any(axis=1))
-
-
-def _keep(
-    kept: _Kept | None,
-    collected: NDArray[Any],
-    name: str,
-    discrete: Kind | bool | None,
-    rows: NDArray[np.intp] | None = None,
-) -> _Kept:
-    """The variable of last time if the values are the same and read the same way, else a new one.
-
-    Args:
-        kept: what was kept last time.
-        collected: shape (n, q), the values.
-        name: what messages call them.
-        discrete: whether they are classes.
-        rows: those of them to take; None for all.
-    """
-    if kept is not None and _same(kept.collected, collected) and discrete in (None, kept.variable.kind):
-        return kept
-    values = collected if rows is None else collected[rows]
-    error = _unusable(values, name)
-    if rows is not None and not len(rows):
-        error = CollectionError(f"{name}: expected some that are not -100, got {len(collected)} that are.")
-    if error is not None:
-        values = np.zeros((len(collected), 1))
-    try:
-        return _Kept(collected, Variable(values, discrete=discrete, name=name), error)
-    except (TypeError, ValueError) as refused:  # neither numbers nor labels: the same at every epoch
-        raise CollectionError(str(refused)) from refused
-
-
-def _same(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and bool(np.array_equal(a, b))
-
-
-def _unusable(values: NDArray[Any], name: str) -> CollectionError | None:
-    """Why values cannot be measured: they are not finite."""
-    if values.dtype.kind != "f":
-        return None
-    bad = int(len(values) - np.isfinite(values.sum(axis=1, dtype=np.float64)).sum())
-    if not bad:
-        return None
-    return CollectionError(
-        f"{name}: expected finite values, got NaN or infinity in {bad} of {len(values)} samples. Check the data, and "
-        "whether training diverges."
-    )
