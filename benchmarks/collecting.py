@@ -114,7 +114,7 @@ class Timing(lightning.Callback):
         layers = select_layers(pl_module, None)
         source = trainer.train_dataloader
         collected = sweep(LightningHost(trainer, pl_module), layers)  # memory of the passes below is warm
-        arrays = [collected.inputs, collected.targets, *collected.layers.values()]
+        arrays = [collected.inputs, *collected.targets.values(), *collected.layers.values()]
         returned = sum(array.nbytes for array in arrays if array is not None)
         del collected, arrays
         for _ in range(self.repeats):

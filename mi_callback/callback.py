@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
 from mi_callback.collection import LightningHost, check_strategy, join
+from mi_callback.collection.positions import Positions, described
 from mi_callback.estimation.evidence import Evidence
 from mi_callback.estimation.trend import Verdict
 from mi_callback.monitoring.arguments import ArgumentError, Settings, data_sets
@@ -52,7 +53,8 @@ class MutualInformationMonitor(Callback):
     =============================  ==================================================================================
 
     Args:
-        layers: dotted name of a module, a glob (``*`` crosses dots), a list of them, or a dict of such names to labels.
+        layers: dotted name of a module, a glob, a list of them, or a dict of such names to labels. ``*`` stands for
+            what is between two dots, so that "bert.encoder.layer.*" are the blocks; ``**`` crosses dots.
             None measures every activation module, and blocks without one such as recurrent and transformer layers; if
             there are none, every layer that owns parameters; what was chosen is said when training starts. The model's
             own output is always measured, as ``output``. A module that fires several times in one forward pass is
@@ -93,6 +95,16 @@ class MutualInformationMonitor(Callback):
             loaders, or to "train" and "val". What is not "train" has the name of its data in its tags, as in
             ``mi_target_val/<layer>``; a loader without a name is called "data". All are measured at the end of training
             epochs, sample by sample in the order of the data set.
+        positions: what to do with the positions of a layer, the tokens of a sequence or the pixels of a map. "flatten"
+            takes all of them as coordinates. "mean", "first" and "last" take one row a sample; where the model is given
+            an ``attention_mask``, padding does not count, on whichever side. "each" takes one position of each sample,
+            drawn at random, with the target, and the input, of the same position where these have positions of their
+            own: T, Y and X of a random token or pixel. Targets of -100 and masked positions are never drawn. One a
+            sample, because positions of one sample are no independent samples. A function makes (b, d) of a layer's
+            tensor as it is. A dict from names of layers, labels or globs to any of these treats layers differently, and
+            flattens those that it does not name. Which axis holds features: behind convolutions, pooling and batch norm
+            the one after the samples, else the last; activations and blocks have that of the last such module before
+            their output that fits its shape. ``reduction`` and ``space`` of the results name the choice.
         name: of this monitor, where a trainer has several: all its tags, also those of figures, begin with ``<name>/``.
 
     It measures while training; ``trainer.validate`` and ``trainer.test`` measure nothing, and ``measure`` measures a
@@ -145,6 +157,7 @@ class MutualInformationMonitor(Callback):
         n_points: int | Literal["auto"] | None = "auto",
         budget: float | None = None,
         data: Any = "train",
+        positions: Positions = "flatten",
         name: str | None = None,
     ) -> None:
         super().__init__()
@@ -168,6 +181,7 @@ class MutualInformationMonitor(Callback):
             n_points=n_points,
             budget=budget,
             name=name,
+            positions=positions,
         )
         try:
             self._core = MonitoringCore(settings)
@@ -189,6 +203,8 @@ class MutualInformationMonitor(Callback):
             "seed": seed,
             "active_dropout": active_dropout,
         }
+        if positions != "flatten":
+            self._identity["positions"] = described(positions)
         if name is not None:
             self._identity["name"] = name
         # what matters for comparing values, but not for telling monitors apart

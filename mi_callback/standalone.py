@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import nn
 
 from mi_callback.collection import PlainHost, Processes
+from mi_callback.collection.positions import Positions
 from mi_callback.monitoring.arguments import Settings, data_sets
 from mi_callback.monitoring.core import MonitoringCore, Publisher
 from mi_callback.reporting import History
@@ -36,6 +37,7 @@ def measure(
     active_dropout: bool = False,
     on_error: Literal["warn", "raise"] = "warn",
     n_points: int | Literal["auto"] | None = "auto",
+    positions: Positions = "flatten",
 ) -> History:
     """Measure the mutual information of a model's layers with its target and its input, once.
 
@@ -68,6 +70,8 @@ def measure(
         on_error: whether a layer that cannot be estimated is NaN, with a warning, or an error. That the model cannot
             be run is always an error.
         n_points: number of evaluation points.
+        positions: what to do with the tokens or pixels of a layer: "flatten", "mean", "first", "last", "each", a
+            function, or a dict from names of layers to one of these.
 
     Returns:
         The history, with one row a data set, layer and quantity more.
@@ -107,6 +111,7 @@ def measure(
         noise_std=noise_std,
         discrete_target=discrete_target,
         active_dropout=active_dropout,
+        positions=positions,
         on_error=on_error,
         n_points=n_points,
     )

@@ -125,9 +125,17 @@ def gather(local: Collected | None, error: Exception | None, processes: Processe
         whole = _bring_together(local.layers[label], positions, processes, owner)
         if whole is not None:
             layers[label] = whole
+    # what one process could not collect the others leave out, too
+    inputs_failure = next((head.inputs_failure for head in heads if head.inputs_failure is not None), None)
+    target_failures = {task: error for head in reversed(heads) for task, error in head.target_failures.items()}
+    tasks = dict.fromkeys(task for head in heads for task in head.tasks if task not in target_failures)
     return Collected(
-        _everywhere(local.inputs, positions, processes),
-        _everywhere(local.targets, positions, processes),
+        None if inputs_failure is not None else _everywhere(local.inputs, positions, processes),
+        {
+            task: whole
+            for task in tasks
+            if (whole := _everywhere(local.targets.get(task), positions, processes)) is not None
+        },
         layers,
         failures if processes.rank == 0 else {},
         n_samples,
@@ -135,23 +143,39 @@ def gather(local: Collected | None, error: Exception | None, processes: Processe
         left_out=local.left_out,
         inputs_reduction=local.inputs_reduction,
         inputs_are_ids=local.inputs_are_ids,
+        inputs_failure=inputs_failure,
+        target_failures=target_failures,
+        pooled=local.pooled,
+        at_positions=local.at_positions,
+        inputs_at_positions=local.inputs_at_positions,
+        guesses=local.guesses,
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Head:
-    """What a rank has, in short: which samples, and the width and type of each layer."""
+    """What a rank has, in short: which samples, the width and type of each layer, and which targets."""
 
     positions: NDArray[np.int64]
     layers: dict[str, tuple[int, str]]
     failures: dict[str, Exception]
+    tasks: tuple[str, ...]
+    inputs_failure: Exception | None
+    target_failures: dict[str, Exception]
 
     @classmethod
     def of(cls, local: Collected) -> _Head:
         assert local.positions is not None
         layers = {label: (values.shape[1], values.dtype.str) for label, values in local.layers.items()}
         failures = {label: _portable(error) for label, error in local.failures.items()}
-        return cls(local.positions, layers, {k: e for k, e in failures.items() if e is not None})
+        return cls(
+            local.positions,
+            layers,
+            {k: e for k, e in failures.items() if e is not None},
+            tuple(local.targets),
+            _portable(local.inputs_failure),
+            {task: CollectionError(str(error)) for task, error in local.target_failures.items()},
+        )
 
 
 _Positions = Sequence[NDArray[np.int64]]  # of each rank

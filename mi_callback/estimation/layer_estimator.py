@@ -150,9 +150,9 @@ class LayerEstimator:
         self._x_dimension = information.intrinsic_dim
         return judged(information, bound=self.estimator.usable(x, y))
 
-    def measure(self, asked: str, t: Variable, *, is_stochastic: bool = False) -> list[Measured]:
-        """All that is measured of a layer where a quantity is asked for; see ``measured_for``."""
-        return self.target(t) if asked == "target" else self.input(t, is_stochastic=is_stochastic)
+    def measure(self, asked: str, t: Variable, *, noise: str = "") -> list[Measured]:
+        """All that is measured of a layer where a quantity is asked for; see ``measured_for`` and ``input``."""
+        return self.target(t) if asked == "target" else self.input(t, noise=noise)
 
     def target(self, t: Variable) -> list[Measured]:
         """I(T;Y) and the usable part of it."""
@@ -179,15 +179,15 @@ class LayerEstimator:
         except Exception as error:  # the caller decides what to do
             return Measured(layer, quantity, self.estimator.failed(self._y.n_samples), error)
 
-    def input(self, t: Variable, *, is_stochastic: bool = False) -> list[Measured]:
+    def input(self, t: Variable, *, noise: str = "") -> list[Measured]:
         """I(X;T), routed by what the layer is.
 
         Args:
             t: the layer.
-            is_stochastic: whether the layer draws noise of its own, so that T given X is not a point.
+            noise: why T given X is not a point, such as noise that the layer draws; empty for a deterministic layer.
         """
-        if is_stochastic:
-            return self._own_noise(t)
+        if noise:
+            return self._own_noise(t, noise)
         if self.noise_std:
             return self._measurement_noise(t)
         if self._x_is_enumerable:
@@ -229,10 +229,10 @@ class LayerEstimator:
         points = evaluation_points(x.n_samples, estimate.n_points or x.n_samples, e.seed)
         return intrinsic_dimension(x.table(space, e.metric, e.k, points))
 
-    def _own_noise(self, t: Variable) -> list[Measured]:
+    def _own_noise(self, t: Variable, noise: str) -> list[Measured]:
         """A layer that is truly noisy: from its own samples, held against a bound by a decoder."""
         assert self._x_to_pair is not None
-        reason = "layer with noise of its own: from its samples"
+        reason = f"{noise}: from its samples"
         if self.noise_std:
             reason += "; noise_std does not apply"
         estimate = self._by_neighbors(t, reason, self.estimator)

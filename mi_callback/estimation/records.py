@@ -86,6 +86,11 @@ class Flag(enum.Enum):
         "The estimate exceeds that of a layer it should be bounded by, beyond error bars, which no chain of layers can "
         "do. One of the two is biased, unless connections skip layers."
     )
+    BELOW_TARGET = (
+        "I(X;T) lies below what the same layer holds on the target, beyond error bars, and cannot: all that a layer "
+        "knows of Y it has from X. It is read too low, most often because X has many dimensions. Use more samples, "
+        "give what X is in fewer dimensions as a third value of batch_fn, or set noise_std."
+    )
 
     @property
     def label(self) -> str:

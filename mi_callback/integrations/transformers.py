@@ -16,6 +16,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from typing_extensions import override
 
 from mi_callback.collection import CollectionError, PlainHost, Processes, random_state_kept
+from mi_callback.collection.positions import Positions
 from mi_callback.monitoring.arguments import Settings, data_sets
 from mi_callback.monitoring.core import MonitoringCore, Publisher
 from mi_callback.monitoring.telling import warn
@@ -57,6 +58,8 @@ class MutualInformationCallback(transformers.TrainerCallback):
         budget: largest share of the time between two measurements that measuring may take; None for no limit.
         data: "train"; "val" for the Trainer's ``eval_dataset``, several of which are called ``val_<key>``; both; a
             DataLoader, or a dict of names to loaders.
+        positions: what to do with the tokens or pixels of a layer: "flatten", "mean", "first", "last", "each", a
+            function, or a dict from names of layers to one of these.
         name: stands before all tags, where a Trainer has several of these callbacks.
 
     Attributes:
@@ -93,6 +96,7 @@ class MutualInformationCallback(transformers.TrainerCallback):
         n_points: int | Literal["auto"] | None = "auto",
         budget: float | None = None,
         data: Any = "train",
+        positions: Positions = "flatten",
         name: str | None = None,
     ) -> None:
         settings = Settings(
@@ -111,6 +115,7 @@ class MutualInformationCallback(transformers.TrainerCallback):
             noise_std=noise_std,
             discrete_target=discrete_target,
             active_dropout=active_dropout,
+            positions=positions,
             on_error=on_error,
             n_points=n_points,
             budget=budget,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mi_callback.collection import CollectionError, check_loader
+from mi_callback.collection.positions import CHOICES, Positions
 from mi_callback.monitoring.faults import OnError
 from mi_callback.quantities import ASKED
 
@@ -48,6 +49,7 @@ class Settings:
     n_points: Any
     every_n_epochs: int = 1
     budget: float | None = None
+    positions: Positions = "flatten"
     name: str | None = None
 
     def check(self) -> None:
@@ -86,6 +88,12 @@ class Settings:
             raise self._refusal(
                 "budget",
                 "None, or a share of the time above 0 and up to 1, such as 0.1 for one second of measuring in ten",
+            )
+        if not _are_positions(self.positions):
+            raise self._refusal(
+                "positions",
+                f"one of {CHOICES}, a function from a layer's tensor to one of shape (b, d), or a dict from names of "
+                "layers or globs to one of these",
             )
         if self.name is not None and not (isinstance(self.name, str) and re.fullmatch(_NAME, self.name)):
             raise self._refusal("name", "None, or letters, digits, '_', '-' and '.', as loggers take in tags")
@@ -156,6 +164,17 @@ def _are_layers(value: Any) -> bool:
     if isinstance(value, Mapping):
         return all(isinstance(part, str) and part for part in (*value, *value.values()))
     return isinstance(value, list | tuple) and all(isinstance(part, str) and part for part in value)
+
+
+def _are_positions(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        named = all(isinstance(name, str) and name for name in value)
+        return (
+            bool(value)
+            and named
+            and not any(isinstance(one, Mapping) or not _are_positions(one) for one in value.values())
+        )
+    return callable(value) or (isinstance(value, str) and value in CHOICES)
 
 
 def _is_int(value: Any) -> bool:

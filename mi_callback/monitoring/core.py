@@ -76,6 +76,7 @@ class MonitoringCore:
         self._cost = Cost()
         self._budget = Budget(settings.budget, settings.k)
         self._kinds: dict[str, Kind] = {}
+        self._splits: dict[str, bool] = {}
         self._measurers: dict[str, EpochMeasurer] = {}
         self._is_new_run = False
 
@@ -132,10 +133,18 @@ class MonitoringCore:
         noise_levels = tuple(map(float, settings.noise_levels()))
         return EpochMeasurer(
             data,
-            Measurer(self._estimator, tuple(settings.quantities), settings.discrete_target, noise_levels, self._kinds),
+            Measurer(
+                self._estimator,
+                tuple(settings.quantities),
+                settings.discrete_target,
+                noise_levels,
+                self._kinds,
+                self._splits,
+            ),
             self._faults,
             self._cost,
             layers=settings.layers,
+            positions=settings.positions,
             batch_fn=settings.batch_fn,
             max_samples=settings.max_samples,
             seed=settings.seed,

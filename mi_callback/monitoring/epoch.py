@@ -61,6 +61,7 @@ class EpochMeasurer:
         faults: where failures go.
         cost: where times go.
         layers: what to measure, as the user wrote it.
+        positions: what becomes of the positions of layers, as the user wrote it.
         batch_fn: batch -> (inputs, targets).
         max_samples: the most samples to take.
         seed: seed of subsets and augmentation.
@@ -76,6 +77,7 @@ class EpochMeasurer:
         cost: Cost,
         *,
         layers: Any,
+        positions: Any,
         batch_fn: Callable[[Any], Any] | None,
         max_samples: int | None,
         seed: int,
@@ -88,6 +90,7 @@ class EpochMeasurer:
         self._faults = faults
         self._cost = cost
         self._layers = layers
+        self._positions = positions
         self._batch_fn = batch_fn
         self._max_samples = max_samples
         self._seed = seed
@@ -96,6 +99,7 @@ class EpochMeasurer:
         self._chosen: Sequence[Layer] = ()
         self._stochastic: frozenset[str] = frozenset()
         self._keys: tuple[tuple[str, str], ...] = ()  # logged at every epoch: one that fails logs NaN
+        self._announced: set[str] = set()
         self._processes = Processes()
 
     @property
@@ -195,10 +199,20 @@ class EpochMeasurer:
             first: the first batch.
             measures: whether anything will be measured; a trial run of a few batches measures nothing.
         """
+        requests = [self._layers] if isinstance(self._layers, str) else self._layers
+        chosen = requests is None or any(character in request for request in requests for character in "*?[")
         if not measures:
             info(f"fast_dev_run measures no mutual information; it would be measured at {_listed(first.layers)}.")
-        elif self._layers is None:
+        elif chosen:
             info(f"Mutual information is measured at {_listed(first.layers)}. layers=[...] names others.")
+        if first.at_positions:
+            info(
+                f"Mutual information at {_listed(sorted(first.at_positions))} is that of one position of each sample, "
+                "drawn at random and the same at every epoch: positions of one sample are not independent. The number "
+                "of samples is that of sequences or maps."
+            )
+        for guess in first.guesses:
+            warn(f"Mutual information {guess}.")
         if first.left_out:
             warn(
                 f"The keys {', '.join(map(repr, first.left_out))} of the batch are left out: forward has no parameters "
@@ -214,16 +228,20 @@ class EpochMeasurer:
 
     def _announce_kinds(self, known: Collection[str]) -> None:
         """Say once a run what X and Y are taken for from now on, where their type alone does not say so."""
+        for notice, is_guess in self._measurer.notices.items():
+            if notice not in self._announced:
+                self._announced.add(notice)
+                (warn if is_guess else info)(f"Mutual information {notice}")
         for name, kind in self._measurer.kinds.items():
             if kind.is_plain or name in known:
                 continue
-            other = f"discrete_target={not kind.discrete}" if name == "targets" else "a third value of batch_fn"
+            other = "a third value of batch_fn" if name == "inputs" else f"discrete_target={not kind.discrete}"
             announce = warn if kind.is_guess else info
             announce(f"Mutual information takes the {name} as {kind}. {other} says otherwise.")
 
     def _first_batch(self, host: Host) -> Collected:
         """Collect a first batch and learn from it what can be measured."""
-        self._chosen = select_layers(host.model, self._layers)
+        self._chosen = select_layers(host.model, self._layers, self._positions)
         first = self._sweep(host, max_batches=1)
         quantities = self._measurer.prepare(first, is_first_batch=True)
         for label, failure in first.failures.items():
@@ -241,11 +259,14 @@ class EpochMeasurer:
         collected = gather(local, error, self._processes)
         del local  # its arrays live on in what was gathered, or not at all
         known = self._measurer.kinds.keys()
-        _, error = self._attempt(lambda: self._measurer.prepare(collected))
+        names, error = self._attempt(lambda: self._measurer.prepare(collected))
         if (failed := self._processes.agree(error)) is not None:
             raise failed
         self._announce_kinds(known)
-        return replace(collected, inputs=None, targets=None)  # the measurer has what is new in them
+        if self._keys and names is not None:  # what are tasks is decided by all samples, not by a first batch
+            layers = dict.fromkeys(layer for layer, _ in self._keys)
+            self._keys = tuple((layer, name) for layer in layers for name in names)
+        return replace(collected, inputs=None, targets={})  # the measurer has what is new in them
 
     def _sweep(
         self,
@@ -276,7 +297,7 @@ class EpochMeasurer:
     ) -> tuple[list[Measured], dict[str, tuple[float, float]]]:
         """Estimate this process's layers and put all processes' together, in the order of the layers."""
         mine, error = self._attempt(lambda: self._my_estimates(collected, progress))
-        ceilings: Ceilings | None = None
+        ceilings: dict[str, Ceilings] | None = None
         ceiling_error: Exception | None = None
         if self._processes.rank == 0:
             ceilings, ceiling_error = self._attempt(self._measurer.ceilings)

@@ -60,11 +60,12 @@ def log_scalars(trainer: Trainer, pl_module: LightningModule, values: Mapping[st
 def layer_dimensions(results: Sequence[Measured]) -> dict[str, float]:
     """Intrinsic dimension of each layer: a property of the layer, whichever of its estimates it was read off."""
     dimensions: dict[str, float] = {}
-    for (
-        one
-    ) in QUANTITIES.values():  # in one order: read off another quantity it differs where rare classes are left out
+    # in one order: read off another quantity it differs where rare classes are left out
+    for name, one in QUANTITIES.items():
         for result in results if one.has_dimension else ():
-            if result.quantity == one.name and not math.isfinite(dimensions.get(result.layer, math.nan)):
+            if name in (result.quantity, quantity(result.quantity).base) and not math.isfinite(
+                dimensions.get(result.layer, math.nan)
+            ):
                 dimensions[result.layer] = result.estimate.intrinsic_dim
     return dimensions
 

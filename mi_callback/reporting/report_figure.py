@@ -13,7 +13,15 @@ from plotly.subplots import make_subplots
 from mi_callback.reporting.figures.annotations import in_doubt
 from mi_callback.reporting.figures.style import GREY, INK, LayerLook, layer_looks
 from mi_callback.reporting.labels import layer_labels, plain_symbol
-from mi_callback.reporting.series import Estimates, Series, drawable_ceilings, even_selection, noise_sweep
+from mi_callback.reporting.series import (
+    Estimates,
+    Series,
+    drawable_ceilings,
+    even_selection,
+    noise_sweep,
+    shown_quantities,
+    targets_of,
+)
 
 __all__ = ["interactive_figure"]
 
@@ -51,8 +59,9 @@ def interactive_figure(history: Estimates) -> go.Figure:
     Returns:
         A plotly figure. Each layer is one group of its legend; the frames move the marked points.
     """
-    panels = [q for q in history.quantities if q not in noise_sweep(history)]
-    has_plane = {"input", "target"} <= set(history.quantities)
+    panels = [q for q in shown_quantities(history) if q not in noise_sweep(history)]
+    target = next(iter(targets_of(history)), "")
+    has_plane = bool(target) and "input" in history.quantities
     column = 2 if has_plane else 1  # of the curves; the plane has the whole height of the first
     specs: list[list[Any]] = [[None, {}] if has_plane else [{}] for _ in panels]
     if has_plane:
@@ -63,7 +72,7 @@ def interactive_figure(history: Estimates) -> go.Figure:
     looks, labels = layer_looks(history.layers), layer_labels(history.layers)
     plane: list[_Place] = []
     if has_plane:
-        inputs, targets = history.series("input"), history.series("target")
+        inputs, targets = history.series("input"), history.series(target)
         plane = [_Place(inputs[name], targets[name], 1, 1) for name in inputs if name in targets]
     curves = [
         _Place(None, series, row, column)
@@ -77,7 +86,7 @@ def interactive_figure(history: Estimates) -> go.Figure:
         _further_data(figure, history, quantity, row, column, looks)
     if has_plane:
         _axes(figure, history, "input", 1, 1, vertical=True)
-        _axes(figure, history, "target", 1, 1)
+        _axes(figure, history, target, 1, 1)
     for row, quantity in enumerate(panels, start=1):
         _axes(figure, history, quantity, row, column)
     figure.update_xaxes(title_text="epoch", row=len(panels), col=column)

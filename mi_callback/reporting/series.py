@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mi_callback.estimation.records import Ceiling, Flag, MutualInformation
-from mi_callback.quantities import QUANTITIES
+from mi_callback.quantities import QUANTITIES, quantity
 
 __all__ = [
     "ROW_KEYS",
@@ -24,9 +24,12 @@ __all__ = [
     "even_selection",
     "noise_sweep",
     "series_of",
+    "shown_quantities",
+    "targets_of",
 ]
 
 _REMARKS = frozenset(flag.label for flag in Flag if not flag.is_doubt)
+_MOST_TASKS = 4  # whose panels a figure has: with both quantities and I(X;T) 13 inches of them
 _HIGHEST = 1.3  # times the highest value: the curves from zero keep three quarters of the axis
 
 
@@ -234,3 +237,14 @@ class Estimates(Protocol):
 def noise_sweep(history: Estimates) -> list[str]:
     """The quantities I(X; T + sigma Z) of further sigma, which have a figure of their own."""
     return [name for name in history.quantities if name not in QUANTITIES and history.noise(name) is not None]
+
+
+def targets_of(history: Estimates) -> list[str]:
+    """The quantities I(T;Y), of one target or several."""
+    return [name for name in history.quantities if "target" in (name, quantity(name).base)]
+
+
+def shown_quantities(history: Estimates) -> list[str]:
+    """The quantities of a history that figures have room for: of many tasks the first four."""
+    tasks = list(dict.fromkeys(quantity(name).task for name in history.quantities if quantity(name).task))
+    return [name for name in history.quantities if quantity(name).task not in tasks[_MOST_TASKS:]]

@@ -50,7 +50,7 @@ def test_rows_belong_together(tmp_path):
     seen = collect(tmp_path, model, loader(drop_last=True), ["net.*"])
     x, y = pairs()
     np.testing.assert_array_equal(seen.inputs, x)
-    np.testing.assert_array_equal(seen.targets, y)
+    np.testing.assert_array_equal(seen.targets[""], y)
     assert seen.n_samples == 60
     values = x
     with torch.no_grad():
@@ -163,7 +163,7 @@ def test_a_layer_without_one_row_a_sample_fails_by_itself(tmp_path):
 )
 def test_types(tmp_path, values, kept):
     data = DataLoader(TensorDataset(torch.randn(9, 2), values), batch_size=4)
-    assert collect(tmp_path, Plain(), data).targets.dtype == kept
+    assert collect(tmp_path, Plain(), data).targets[""].dtype == kept
 
 
 class Words(Dataset):
@@ -176,7 +176,7 @@ class Words(Dataset):
 
 def test_string_targets(tmp_path):
     seen = collect(tmp_path, Plain(), DataLoader(Words(), batch_size=2))
-    assert seen.targets[:, 0].tolist() == ["a" * (1 + i) for i in range(9)]
+    assert seen.targets[""][:, 0].tolist() == ["a" * (1 + i) for i in range(9)]
 
 
 def test_a_forward_that_takes_something_else_is_explained(tmp_path):
@@ -237,9 +237,11 @@ class Mean(Plain):
         return x.mean(1, keepdim=True)
 
 
-def test_inputs_of_varying_length(tmp_path):
-    with pytest.raises(CollectionError, match="expected 2 features a sample as in the batches before, got 3"):
-        collect(tmp_path, Mean(), DataLoader(Growing(), batch_size=2))
+def test_inputs_of_varying_length_fail_by_themselves(tmp_path):
+    seen = collect(tmp_path, Mean(), DataLoader(Growing(), batch_size=2), ["net"])
+    assert str(seen.inputs_failure).startswith("inputs: the width varies: expected 2 values a sample")
+    assert seen.inputs is None
+    assert seen.layers["output"].shape == seen.targets[""].shape == (6, 1)
 
 
 def test_max_samples_and_progress(tmp_path):
@@ -280,7 +282,7 @@ def test_x_and_y_are_not_rounded(tmp_path, precision):
     seen = collect(tmp_path, Net(), loader(), precision=precision)
     x, y = pairs()
     np.testing.assert_array_equal(seen.inputs, x)
-    np.testing.assert_array_equal(seen.targets, y)
+    np.testing.assert_array_equal(seen.targets[""], y)
 
 
 class Doubling(Net):
@@ -291,7 +293,7 @@ class Doubling(Net):
 def test_what_a_hook_made_is_measured_as_it_is(tmp_path):
     seen = collect(tmp_path, Doubling(), loader(), precision="bf16-true")
     np.testing.assert_array_equal(seen.inputs, 2 * pairs()[0].bfloat16().float())
-    np.testing.assert_array_equal(seen.targets, pairs()[1])
+    np.testing.assert_array_equal(seen.targets[""], pairs()[1])
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.uint8, "numpy"])

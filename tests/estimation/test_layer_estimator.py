@@ -96,7 +96,7 @@ def test_a_layer_with_noise_of_its_own():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((800, 1))
     t = Variable(x + 0.5 * rng.standard_normal((800, 1)))
-    (reading,) = router(x, noise_std=(0.3,)).input(t, is_stochastic=True)
+    (reading,) = router(x, noise_std=(0.3,)).input(t, noise="layer with noise of its own")
     e = reading.estimate
     assert e.estimator == "ksg"
     assert e.mi == pytest.approx(0.5 * math.log2(5), abs=0.15)
@@ -117,7 +117,7 @@ def wide_chain(n=3000):
 def test_a_wide_chain_raises_its_flags():
     chain, x, t, y = wide_chain()
     made = router(x, y, n_permutations=0, space="scores")
-    (reading,) = made.input(Variable(t), is_stochastic=True)
+    (reading,) = made.input(Variable(t), noise="layer with noise of its own")
     assert reading.estimate.mi < chain.with_input(1) * BITS - 1
     assert {Flag.DIMENSION, Flag.BELOW_USABLE} <= set(reading.estimate.flags)
     assert reading.witnesses[-1].value == pytest.approx(chain.with_input(1) * BITS, abs=0.6)

@@ -25,7 +25,7 @@ def friedman(n, seed=0):
 
 
 def collected(x, y, **layers):
-    return Collected(inputs=x, targets=y, layers=layers, failures={}, n_samples=len(x))
+    return Collected(inputs=x, targets={} if y is None else {"": y}, layers=layers, failures={}, n_samples=len(x))
 
 
 def epoch(measurer, sweep):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mi_callback.quantities import quantity
 from mi_callback.reporting.figures.curves import curves
 from mi_callback.reporting.figures.depth_profile import depth_profile
 from mi_callback.reporting.figures.gap import gap
@@ -16,7 +17,7 @@ from mi_callback.reporting.figures.heat_map import heat_map
 from mi_callback.reporting.figures.information_plane import information_plane
 from mi_callback.reporting.figures.overlay import overlay
 from mi_callback.reporting.figures.style import MOST_NAMED
-from mi_callback.reporting.series import Estimates, noise_sweep
+from mi_callback.reporting.series import Estimates, noise_sweep, shown_quantities, targets_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -47,7 +48,11 @@ def _curves(history: Estimates) -> dict[str, dict[str, Any]]:
 
 
 def _plane(history: Estimates) -> dict[str, dict[str, Any]]:
-    return {"mi/information_plane": {}} if {"input", "target"} <= set(history.quantities) else {}
+    shown = _shown(history)
+    if "input" not in shown:
+        return {}
+    names = [name for name in targets_of(history) if name in shown]
+    return {"_".join(filter(None, ("mi/information_plane", quantity(name).task))): {"target": name} for name in names}
 
 
 def _profile(history: Estimates) -> dict[str, dict[str, Any]]:
@@ -60,11 +65,12 @@ def _gap(history: Estimates) -> dict[str, dict[str, Any]]:
 
 def _heat_map(history: Estimates) -> dict[str, dict[str, Any]]:
     deep = len(history.layers) > MOST_NAMED
-    return {f"mi/heat_map_{quantity}": {"quantity": quantity} for quantity in _shown(history) if deep}
+    return {f"mi/heat_map_{name}": {"quantity": name} for name in _shown(history) if deep}
 
 
 def _shown(history: Estimates) -> list[str]:
-    return [quantity for quantity in history.quantities if quantity not in noise_sweep(history)]
+    sweep = noise_sweep(history)
+    return [name for name in shown_quantities(history) if name not in sweep]
 
 
 def _runs(history: Estimates, *, quantity: str = "target", ax: Axes | None = None) -> Figure | list[Artist]:
@@ -98,10 +104,11 @@ def draw_figures(history: Estimates) -> dict[str, Figure]:
         history: estimates of a run.
 
     Returns:
-        "mi/curves"; "mi/information_plane" if both of its quantities were measured; "mi/depth" if there are several
-        layers; "mi/gap" if there are several data sets; "mi/noise_sweep" if I(X; T + sigma Z) was measured with several
-        sigma; for more than seven layers "mi/heat_map_<quantity>" for each quantity of the curves. Nothing for an
-        empty history.
+        "mi/curves"; "mi/information_plane" if both of its quantities were measured, of several tasks one each,
+        "mi/information_plane_<task>"; "mi/depth" if there are several layers; "mi/gap" if there are several data sets;
+        "mi/noise_sweep" if I(X; T + sigma Z) was measured with several sigma; for more than seven layers
+        "mi/heat_map_<quantity>" for each quantity of the curves. Of more than four tasks the first four are drawn.
+        Nothing for an empty history.
     """
     if not len(history):
         return {}

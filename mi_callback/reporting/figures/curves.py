@@ -10,6 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from mi_callback.quantities import quantity as quantity_of
+from mi_callback.quantities import quantity_of_task
 from mi_callback.reporting.figures.annotations import draw_ceilings, draw_null_band, flagged_handle, in_doubt
 from mi_callback.reporting.figures.style import (
     DATA_STYLES,
@@ -196,16 +198,26 @@ def _broken_curve(
 
 def _of_one_scale(quantity: str, names: Sequence[str]) -> list[str]:
     """The quantities among ``names`` whose panels have the scale of this one, itself among them."""
-    return [name for name in names if name in _ONE_SCALE] if quantity in _ONE_SCALE else [quantity]
+    pair = _pair(quantity)
+    return [name for name in names if name in pair] if pair else [quantity]
+
+
+def _pair(name: str) -> list[str]:
+    """Total and usable information of the target or task that a quantity is about; empty if it is neither."""
+    one = quantity_of(name)
+    if (one.base or name) not in _ONE_SCALE:
+        return []
+    return [quantity_of_task(base, one.task).name for base in _ONE_SCALE]
 
 
 def _share_scale(panels: dict[str, Axes]) -> None:
     """Give total and usable information one scale."""
-    pair = [panels[name] for name in _ONE_SCALE if name in panels]
-    if len(pair) == 2:
-        low, high = zip(*(panel.get_ylim() for panel in pair), strict=True)
-        for panel in pair:
-            panel.set_ylim(min(low), max(high))
+    for first in panels:
+        pair = [panels[name] for name in _pair(first) if name in panels]
+        if len(pair) == 2 and panels[first] is pair[0]:
+            low, high = zip(*(panel.get_ylim() for panel in pair), strict=True)
+            for panel in pair:
+                panel.set_ylim(min(low), max(high))
 
 
 def _losses(history: Estimates) -> dict[str, dict[int, float]]:
