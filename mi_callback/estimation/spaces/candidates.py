@@ -204,8 +204,8 @@ def radial(whitened: Array) -> Array:
 
 # --- projections and learned conditional distributions ----------------------------------------------------------------
 
-# Of Y that the network learns to predict. Of ten mixtures of three relations 12 read .38 nats more, of three relations 3
-# read .15 less (n = 1,000); each is more to learn.
+# Of Y that the network learns to predict. Of ten mixtures of three relations 12 read .38 nats more, of three relations
+# 3 read .15 less (n = 1,000); each is more to learn.
 _MOST_COORDINATES = 6
 
 
