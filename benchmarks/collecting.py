@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from mi_callback.collection import select_layers, sweep
+from mi_callback.collection import LightningHost, select_layers, sweep
 from mi_callback.collection.layers import Layer
 
 
@@ -113,8 +113,8 @@ class Timing(lightning.Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         layers = select_layers(pl_module, None)
         source = trainer.train_dataloader
-        collected = sweep(trainer, pl_module, layers)  # memory of the passes below is warm
-        arrays = [collected.inputs, collected.targets, *collected.layers.values()]
+        collected = sweep(LightningHost(trainer, pl_module), layers)  # memory of the passes below is warm
+        arrays = [collected.inputs, *collected.targets.values(), *collected.layers.values()]
         returned = sum(array.nbytes for array in arrays if array is not None)
         del collected, arrays
         for _ in range(self.repeats):
@@ -124,7 +124,7 @@ class Timing(lightning.Callback):
                 times.append(time.perf_counter() - began)
             before = resident_memory()
             began = time.perf_counter()
-            collected = sweep(trainer, pl_module, layers)
+            collected = sweep(LightningHost(trainer, pl_module), layers)
             self.swept.append(time.perf_counter() - began)
             self.over = max(self.over, peak_memory() - before - returned)
             del collected

@@ -11,17 +11,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
-from mi_callback.collection import check_strategy, random_state_kept
-from mi_callback.estimation import Estimator
+from mi_callback.collection import LightningHost, check_strategy, join
+from mi_callback.collection.positions import Positions, described
 from mi_callback.estimation.evidence import Evidence
 from mi_callback.estimation.trend import Verdict
-from mi_callback.monitoring.arguments import check_arguments, noise_levels
-from mi_callback.monitoring.budget import Budget
-from mi_callback.monitoring.cost import Cost
-from mi_callback.monitoring.epoch import EpochMeasurer
-from mi_callback.monitoring.faults import Faults
+from mi_callback.monitoring.arguments import ArgumentError, Settings, data_sets
+from mi_callback.monitoring.core import MonitoringCore, Publisher
 from mi_callback.monitoring.handback import Handback
-from mi_callback.monitoring.measuring import Measurer
+from mi_callback.monitoring.progress import progress_bar
 from mi_callback.monitoring.publishing import draw, lay_out, log_scalars, logged_step, losses
 from mi_callback.monitoring.resuming import state_to_resume
 from mi_callback.monitoring.stopping import warn_of_stale_values
@@ -33,9 +30,9 @@ __all__ = ["MutualInformationMonitor"]
 class MutualInformationMonitor(Callback):
     r"""Measures the mutual information of a network's layers with its target and its input while it trains.
 
-    At the end of every chosen epoch the model is run once over the whole training set, in evaluation mode and without
-    a trace: weights, random numbers, modes and metrics of training are the same as without the callback. I(T;Y) and
-    I(X;T) of every layer T are estimated from that one pass and logged, and three figures are drawn.
+    At the end of every chosen epoch the model is run once over the whole training set, or other data, in evaluation
+    mode and without a trace: weights, random numbers, modes and metrics of training are the same as without the
+    callback. I(T;Y) and I(X;T) of every layer T are estimated from that one pass and logged, and figures are drawn.
 
     =============================  ==================================================================================
     logged                         meaning
@@ -52,10 +49,12 @@ class MutualInformationMonitor(Callback):
     figure ``mi/curves``           all of it over epochs, and the losses
     figure ``mi/information_plane``  I(X;T) against I(T;Y)
     figure ``mi/depth``            all of it from the first layer to the last
+    figure ``mi/gap``              of each layer, training less other data, where both are measured
     =============================  ==================================================================================
 
     Args:
-        layers: dotted name of a module, a glob (``*`` crosses dots), a list of them, or a dict of such names to labels.
+        layers: dotted name of a module, a glob, a list of them, or a dict of such names to labels. ``*`` stands for
+            what is between two dots, so that "bert.encoder.layer.*" are the blocks; ``**`` crosses dots.
             None measures every activation module, and blocks without one such as recurrent and transformer layers; if
             there are none, every layer that owns parameters; what was chosen is said when training starts. The model's
             own output is always measured, as ``output``. A module that fires several times in one forward pass is
@@ -91,10 +90,26 @@ class MutualInformationMonitor(Callback):
             limit. From the second measurement of a run on, fewer points are taken, 500 at the least, if what the last
             one cost asks for it. Error bars grow, the bias does not change, and no measurement is left out: where
             500 points are still too dear, a warning names the ``every_n_epochs`` that would do.
+        data: what to measure on: "train"; "val" for the trainer's own validation data, several loaders of which are
+            called ``val_0`` and so on, or ``val_<key>``; ("train", "val") for both; a DataLoader, or a dict of names to
+            loaders, or to "train" and "val". What is not "train" has the name of its data in its tags, as in
+            ``mi_target_val/<layer>``; a loader without a name is called "data". All are measured at the end of training
+            epochs, sample by sample in the order of the data set.
+        positions: what to do with the positions of a layer, the tokens of a sequence or the pixels of a map. "flatten"
+            takes all of them as coordinates. "mean", "first" and "last" take one row a sample; where the model is given
+            an ``attention_mask``, padding does not count, on whichever side. "each" takes one position of each sample,
+            drawn at random, with the target, and the input, of the same position where these have positions of their
+            own: T, Y and X of a random token or pixel. Targets of -100 and masked positions are never drawn. One a
+            sample, because positions of one sample are no independent samples. A function makes (b, d) of a layer's
+            tensor as it is. A dict from names of layers, labels or globs to any of these treats layers differently, and
+            flattens those that it does not name. Which axis holds features: behind convolutions, pooling and batch norm
+            the one after the samples, else the last; activations and blocks have that of the last such module before
+            their output that fits its shape. ``reduction`` and ``space`` of the results name the choice.
         name: of this monitor, where a trainer has several: all its tags, also those of figures, begin with ``<name>/``.
 
-    Only training is measured; ``trainer.validate`` and ``trainer.test`` measure nothing. A second ``fit`` is a new run
-    in the same history; one that resumes from a checkpoint, or goes on with the same trainer, continues its run.
+    It measures while training; ``trainer.validate`` and ``trainer.test`` measure nothing, and ``measure`` measures a
+    model by itself. A second ``fit`` is a new run in the same history; one that resumes from a checkpoint, or goes on
+    with the same trainer, continues its run.
 
     To stop or to keep checkpoints by a layer's information, let Lightning's callbacks look at the end of the training
     epoch, when it is there: ``EarlyStopping("mi_target/output", mode="max", check_on_train_epoch_end=True,
@@ -110,8 +125,8 @@ class MutualInformationMonitor(Callback):
     Raises:
         MisconfigurationException: an argument out of its range, at once; two monitors of one name in a trainer, before
             anything is built.
-        CollectionError: an unknown layer, a layer that does not fire, a batch that is not understood or an empty
-            loader, before the first training step.
+        CollectionError: an unknown layer, a layer that does not fire, a batch that is not understood, an empty loader,
+            validation data that are not there, or a model on no device, before the first training step.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -141,43 +156,41 @@ class MutualInformationMonitor(Callback):
         on_error: Literal["warn", "raise"] = "warn",
         n_points: int | Literal["auto"] | None = "auto",
         budget: float | None = None,
+        data: Any = "train",
+        positions: Positions = "flatten",
         name: str | None = None,
     ) -> None:
         super().__init__()
-        check_arguments(
+        settings = Settings(
+            caller="MutualInformationMonitor",
             layers=layers,
             quantities=quantities,
             every_n_epochs=every_n_epochs,
             max_samples=max_samples,
             k=k,
+            n_permutations=n_permutations,
+            space=space,
+            metric=metric,
+            unit=unit,
+            seed=seed,
             batch_fn=batch_fn,
+            noise_std=noise_std,
             discrete_target=discrete_target,
+            active_dropout=active_dropout,
             on_error=on_error,
             n_points=n_points,
             budget=budget,
             name=name,
+            positions=positions,
         )
+        try:
+            self._core = MonitoringCore(settings)
+            self._data = data_sets(data, caller=settings.caller)
+        except ArgumentError as error:
+            raise MisconfigurationException(str(error)) from None
         self.name = name
         self.every_n_epochs = every_n_epochs
-        self._history = History()
-        self._evidence = Evidence()
         self._handback = Handback()
-        estimator = Estimator(
-            k=k, n_permutations=n_permutations, metric=metric, space=space, unit=unit, seed=seed, n_points=n_points
-        )
-        self._faults = Faults(on_error)
-        self._cost = Cost()
-        self._budget = Budget(budget, k)
-        self._measurer = EpochMeasurer(
-            Measurer(estimator, tuple(quantities), discrete_target, noise_levels(noise_std)),
-            self._faults,
-            self._cost,
-            layers=layers,
-            batch_fn=batch_fn,
-            max_samples=max_samples,
-            seed=seed,
-            active_dropout=active_dropout,
-        )
         self._identity: dict[str, Any] = {
             "layers": layers,
             "quantities": tuple(quantities),
@@ -190,6 +203,8 @@ class MutualInformationMonitor(Callback):
             "seed": seed,
             "active_dropout": active_dropout,
         }
+        if positions != "flatten":
+            self._identity["positions"] = described(positions)
         if name is not None:
             self._identity["name"] = name
         # what matters for comparing values, but not for telling monitors apart
@@ -200,7 +215,6 @@ class MutualInformationMonitor(Callback):
         }
         self._last_epoch: int | None = None
         self._resumed = False
-        self._is_new_run = False
         self._warned_of_stages = False
 
     @property
@@ -213,13 +227,13 @@ class MutualInformationMonitor(Callback):
     def history(self) -> History:
         """Everything measured so far, also by processes that were spawned or forked for training."""
         self._take_back()
-        return self._history
+        return self._core.history
 
     @property
     def evidence(self) -> Evidence:
         """Estimates of I(X;T) by other ways than the logged one."""
         self._take_back()
-        return self._evidence
+        return self._core.evidence
 
     @override
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -253,14 +267,14 @@ class MutualInformationMonitor(Callback):
     def _state(self) -> dict[str, Any]:
         """Everything that a checkpoint keeps, as plain values."""
         return {
-            "history": self._history.state_dict(),
-            "evidence": self._evidence.state_dict(),
+            "history": self._core.history.state_dict(),
+            "evidence": self._core.evidence.state_dict(),
             "arguments": dict(self._arguments),
         }
 
     def _load(self, state: Mapping[str, Any]) -> None:
-        self._history.load_state_dict(state["history"])
-        self._evidence.load_state_dict(state.get("evidence", {}))
+        self._core.history.load_state_dict(state["history"])
+        self._core.evidence.load_state_dict(state.get("evidence", {}))
 
     def _take_back(self) -> None:
         """Take over what processes that were started for training have measured."""
@@ -271,17 +285,14 @@ class MutualInformationMonitor(Callback):
     def _all_monitors(trainer: Trainer) -> list[MutualInformationMonitor]:
         return [other for other in trainer.callbacks if isinstance(other, MutualInformationMonitor)]  # type: ignore[attr-defined]
 
-    @property
-    def _prefix(self) -> str:
-        return "" if self.name is None else f"{self.name}/"
-
     def verdicts(self) -> dict[str, Verdict]:
         """Does I(X;T) fall, layer by layer: only if every way of measuring it agrees; else who disagrees.
 
         Of a layer for which there is nothing to decide by, the verdict is "undecided" and its ``reason`` says why.
         """
         found = self.evidence.verdicts()
-        rows = [row for row in self.history.of_run().to_rows() if row["quantity"] == "input"]
+        first = self.history.data[:1]  # data set
+        rows = [row for row in self.history.of_run().to_rows() if row["quantity"] == "input" and row["data"] in first]
         for layer in self.history.layers:
             if layer not in found:
                 flags = [row["flags"] for row in rows if row["layer"] == layer]
@@ -314,65 +325,55 @@ class MutualInformationMonitor(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Try one batch before the first step."""
         # With neither a checkpoint nor steps behind it, training starts from the beginning.
-        self._is_new_run = not (self._resumed or (trainer.ckpt_path is None and trainer.global_step > 0))
-        if self._is_new_run:
-            self._faults.begin_run()
-            self._budget.begin_run()
-        with random_state_kept():
-            self._measurer.begin(trainer, pl_module)
-        self._faults.warn(trainer.current_epoch)
-        warn_of_stale_values(trainer, self._prefix, self.every_n_epochs)
+        is_new_run = not (self._resumed or (trainer.ckpt_path is None and trainer.global_step > 0))
+        self._core.begin(
+            LightningHost(trainer, pl_module, self._data),
+            join(trainer),
+            epoch=trainer.current_epoch,
+            is_new_run=is_new_run,
+            measures=not _is_trial(trainer),
+        )
+        warn_of_stale_values(trainer, self._core.prefix, self.every_n_epochs)
         monitors = self._all_monitors(trainer)
         if not trainer.loggers:
             rank_zero_warn("The trainer has no logger: mutual information is kept in the callback's history only.")
         elif monitors[-1] is self:  # TensorBoard shows one layout: the last monitor gives that of all
-            lay_out(trainer, [m._prefix + quantity for m in monitors for quantity in m._measurer.quantities])
+            lay_out(trainer, {tag: has_null for m in monitors for tag, has_null in m._core.tags.items()})
         self._last_epoch = None
-        self._cost.resume_training()
 
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the losses of the epoch before, which are complete only now."""
+        """Keep the losses that the epoch before has logged after it was measured."""
         self._keep_losses(trainer)
+        self._last_epoch = None
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Sweep, estimate, keep, draw, log."""
-        if getattr(trainer, "fast_dev_run", False) or trainer.current_epoch % self.every_n_epochs:
+        """Measure, and give what was found to the module's log and the loggers."""
+        if _is_trial(trainer) or trainer.current_epoch % self.every_n_epochs:
             return
-        epoch, step = trainer.current_epoch, logged_step(trainer)
-        training = self._cost.start()
-        try:
-            with random_state_kept():
-                most_points = self._most_points(training)
-                measured = self._measurer.measure(trainer, pl_module, most_points=most_points)
-                self._begin_run()
-                for result in measured.results:
-                    if result.witnesses:
-                        self._evidence.add(epoch, result.layer, result.witnesses)
-                    self._history.append(
-                        epoch=epoch, step=step, layer=result.layer, quantity=result.quantity, estimate=result.estimate
-                    )
-                for name, (value, stderr) in measured.ceilings.items():
-                    self._history.set_ceiling(name, value, stderr=stderr)
-                with self._cost.part("figures"):
-                    failures = draw(trainer, self._history, step, self._prefix)
-                self._faults.add_all(self._measurer.processes.share(failures)[0])
-        finally:
-            self._faults.warn(epoch)
-        log_scalars(trainer, pl_module, measured.results, self._cost.seconds, self._prefix)
-        self._cost.advise(training, measured.n_samples, len({result.layer for result in measured.results}))
-        self._budget.spent(self._cost.seconds, training, measured.n_points, self.every_n_epochs, most_points)
-        self._last_epoch = epoch
+        step, self._last_epoch = logged_step(trainer), trainer.current_epoch
+
+        def draw_with_losses(history: History) -> list[tuple[str, Exception]]:
+            self._keep_losses(trainer)  # on every process: metrics are reduced over all of them
+            return draw(trainer, history, step, self._core.prefix)
+
+        publisher = Publisher(
+            draw=draw_with_losses,
+            log=lambda values: log_scalars(trainer, pl_module, values),
+            progress=lambda description: progress_bar(trainer, description),
+        )
+        host = LightningHost(trainer, pl_module, self._data)
+        self._core.measure(host, epoch=trainer.current_epoch, step=step, publisher=publisher)
         self._handback.leave(trainer, self._state)  # at every epoch: no hook is called where such a process breaks off
-        self._cost.resume_training()
+        self._core.resume_training()
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print a table where no logger shows the results, and what is to be made of a fall of I(X;T)."""
         self._keep_losses(trainer)
-        if not trainer.loggers and len(self._history):
-            rank_zero_info(summary(self._history))
+        if not trainer.loggers and len(self._core.history):
+            rank_zero_info(summary(self._core.history))
         for layer, verdict in self.verdicts().items():
             if verdict.falling:
                 rank_zero_info(f"{layer}: {verdict}")
@@ -389,28 +390,19 @@ class MutualInformationMonitor(Callback):
         self._end(trainer)
 
     def _end(self, trainer: Trainer) -> None:
-        self._measurer.end()
+        self._core.end()
         self._handback.leave(trainer, self._state)
 
-    def _most_points(self, training: float) -> int | None:
-        """What the budget leaves, by the first process's clock; every process must call."""
-        if self._budget.share is None:
-            return None
-        return self._measurer.processes.share(self._budget.most_points(training))[0]
-
-    def _begin_run(self) -> None:
-        """Tell what a new training measures from what earlier ones have, once there is something to keep."""
-        if self._is_new_run and len(self._history):
-            self._history.begin_run()
-            self._evidence = Evidence()
-        self._is_new_run = False
-
     def _keep_losses(self, trainer: Trainer) -> None:
-        """Take the losses of the last epoch measured into the history, to be drawn beside the curves."""
+        """Take the losses of the epoch that was measured into the history, to be drawn beside the curves."""
         if self._last_epoch is not None:
             for name, value in losses(trainer).items():
-                self._history.set_metric(name, self._last_epoch, value)
-            self._last_epoch = None
+                self._core.history.set_metric(name, self._last_epoch, value)
+
+
+def _is_trial(trainer: Trainer) -> bool:
+    """Whether the trainer runs a few batches to see that nothing breaks."""
+    return bool(getattr(trainer, "fast_dev_run", False))
 
 
 def _why_undecided(flags: list[list[str]]) -> str:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["ASKED", "LIMITS", "QUANTITIES", "Limit", "Quantity", "limit", "measured_for", "quantity"]
+__all__ = [
+    "ASKED",
+    "LIMITS",
+    "QUANTITIES",
+    "Limit",
+    "Quantity",
+    "limit",
+    "limit_of_task",
+    "measured_for",
+    "quantity",
+    "quantity_of_task",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +34,8 @@ class Quantity:
         forms_chain: whether it can only fall along a chain of layers.
         has_dimension: whether its estimate tells the layer's intrinsic dimension.
         noise_std: standard deviation of the measurement noise that belongs to the name; None if none does.
+        task: which of several targets Y is; empty if there is one.
+        base: the name without the task; None if that is the name.
     """
 
     name: str
@@ -35,6 +48,8 @@ class Quantity:
     forms_chain: bool = False
     has_dimension: bool = False
     noise_std: float | None = None
+    task: str = ""
+    base: str | None = None
 
     @property
     def tag(self) -> str:
@@ -109,14 +124,47 @@ LIMITS = {
 """By name."""
 
 
+def quantity_of_task(name: str, task: str) -> Quantity:
+    """The quantity of the table where Y is one of several targets: "target" of the task "age" is "target_age"."""
+    one = QUANTITIES[name]
+    if not task:
+        return one
+    symbol, text = _of_task(one.symbol, task), one.text.replace("Y", f"Y_{task}")
+    return replace(one, name=f"{name}_{task}", symbol=symbol, text=text, task=task, base=name)
+
+
 def quantity(name: str) -> Quantity:
     """The quantity of that name; one that the table does not know is drawn under its name and bounded by all limits."""
-    return QUANTITIES.get(name) or Quantity(name=name, symbol=name.replace("$", r"\$"), text=name)
+    if name in QUANTITIES:
+        return QUANTITIES[name]
+    base, _, task = name.partition("_")  # the way back from ``quantity_of_task``, for histories read from files
+    if task and base in QUANTITIES and QUANTITIES[base].partner == "targets":
+        return quantity_of_task(base, task)
+    return Quantity(name=name, symbol=name.replace("$", r"\$"), text=name)
+
+
+def limit_of_task(name: str, task: str) -> Limit:
+    """The limit of the table on what is known of one of several targets; those of everything have no task."""
+    one = LIMITS[name]
+    if not task or not one.bounds:
+        return one
+    bounds = tuple(quantity_of_task(bounded, task).name for bounded in one.bounds)
+    return replace(one, name=f"{name}, {task}", symbol=_of_task(one.symbol, task), bounds=bounds)
 
 
 def limit(name: str) -> Limit:
     """The limit of that name; one that the table does not know bounds everything."""
-    return LIMITS.get(name) or Limit(name=name, symbol=name.replace("$", r"\$"))
+    if name in LIMITS:
+        return LIMITS[name]
+    base, _, task = name.partition(", ")
+    if task and base in LIMITS:
+        return limit_of_task(base, task)
+    return Limit(name=name, symbol=name.replace("$", r"\$"))
+
+
+def _of_task(symbol: str, task: str) -> str:
+    """Notation with the task as an index of Y."""
+    return symbol.replace("Y", rf"Y_\mathrm{{{task.replace('_', chr(92) + '_')}}}")
 
 
 def measured_for(asked: str, noise_std: tuple[float, ...] = ()) -> tuple[Quantity, ...]:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mi_callback import MutualInformationMonitor, mutual_information
 from mi_callback.collection import CollectionError
+from mi_callback.monitoring.epoch import EpochMeasurer
 from mi_callback.reporting import History, summary
 from tests.models import QUIET, Net, loader, pairs, trainer
 
@@ -55,7 +56,8 @@ def test_every_layer_quantity_and_epoch_is_in_history_and_in_the_event_file(tmp_
     events = EventAccumulator(logger.log_dir)
     events.Reload()
     for layer in LAYERS:
-        for name, key in (("", "mi"), ("_raw", "raw"), ("_null_std", "null_std"), ("_pvalue", "p_value")):
+        parts = {"": "mi", "_low": "low", "_high": "high", "_raw": "raw", "_null_std": "null_std", "_pvalue": "p_value"}
+        for name, key in parts.items():
             for quantity in ("target", "input"):
                 logged = events.Scalars(f"mi_{quantity}{name}/{layer}")
                 kept = [r for r in rows if r["layer"] == layer and r["quantity"] == quantity]
@@ -110,15 +112,16 @@ class Validated(Net):
         self.log("val_loss", nn.functional.mse_loss(self(batch[0]), batch[1]))
 
 
-def test_stopping_and_checkpointing_beside_validation_as_documented(tmp_path):
+def test_stopping_and_checkpointing_beside_validation_as_documented(tmp_path, monkeypatch):
     """A failed measurement, NaN, does not end the run."""
     callback, model = monitor(), Validated()
     stop = EarlyStopping("mi_target/output", mode="max", check_on_train_epoch_end=True, check_finite=False)
     keep = ModelCheckpoint(tmp_path, monitor="mi_target/output", mode="max", save_on_train_epoch_end=True)
-    measure = callback._measurer._sweep
-    callback._measurer._sweep = lambda *args, **options: (
+    measure = EpochMeasurer._sweep
+    failing = lambda *args, **options: (  # noqa: E731
         _raise() if model.current_epoch == 1 and not options.get("max_batches") else measure(*args, **options)
     )
+    monkeypatch.setattr(EpochMeasurer, "_sweep", failing)
     with pytest.warns(RuntimeWarning, match="epoch 1.*no data"):
         run = fit(tmp_path, callback, model, None, stop, keep, max_epochs=3, enable_checkpointing=True)
     assert run.current_epoch == 3
@@ -469,6 +472,7 @@ def test_what_cannot_work_is_told_before_the_first_step(tmp_path, options, data,
         {"layers": {"net.1": 3}},
         {"layers": ""},
         {"discrete_target": "no"},
+        {"active_dropout": "x"},
     ],
 )
 def test_arguments_out_of_range_are_refused_at_once(options):

@@ -22,7 +22,16 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from mi_callback import MutualInformationMonitor
-from mi_callback.collection import CollectionError, Processes, Together, check_strategy, join, select_layers, sweep
+from mi_callback.collection import (
+    CollectionError,
+    LightningHost,
+    Processes,
+    Together,
+    check_strategy,
+    join,
+    select_layers,
+    sweep,
+)
 from mi_callback.collection.distributed import gather
 from mi_callback.estimation import estimator as estimator_module
 from mi_callback.estimation import parallel
@@ -72,6 +81,25 @@ def no_seconds(metrics):
     return {k: v for k, v in metrics.items() if not k.startswith("mi_seconds")}
 
 
+class Validated(Frozen):
+    def val_dataloader(self):
+        return DataLoader(TensorDataset(*pairs(37, seed=1)), batch_size=8)
+
+    def validation_step(self, batch, batch_idx):
+        self(batch[0])
+
+
+def test_several_processes_measure_validation_data_as_one(tmp_path):
+    """37 validation samples, which Lightning pads to 38 for two processes; every value is that of a single process."""
+    both, model = {"data": ("train", "val"), "layers": ["net.1"]}, Validated()
+    one = fit(tmp_path / "one", 1, monitor(**both), model=copy.deepcopy(model))[0]
+    several = fit(tmp_path / "several", 2, monitor(**both), model=model)
+    assert {row["n_samples"] for row in one["rows"]} == {61, 37}
+    for rank in several:
+        assert [row | {"step": 0} for row in rank["rows"]] == [row | {"step": 0} for row in one["rows"]]
+        assert no_seconds(rank["metrics"]) == no_seconds(one["metrics"])
+
+
 @pytest.mark.parametrize("size", [2, 3])
 def test_several_processes_give_the_numbers_of_one(tmp_path, size):
     """61 samples on 2 or 3 processes: uneven shards. Every value equals that of a single process, on every rank."""
@@ -93,12 +121,12 @@ def test_a_subset_is_the_same_on_several_processes(tmp_path):
     assert one["rows"][0]["n_samples"] == 25
 
 
-def fit_to_two_targets(path, size, layers, n, **options):
-    """Train a network of a layer "net.0", one "net.1" and an output of two dimensions; see ``fit``."""
+def fit_to_three_targets(path, size, layers, n, **options):
+    """Train a network of a layer "net.0", one "net.1" and an output of three dimensions; see ``fit``."""
     x, y = pairs(n)
     lightning.seed_everything(0)
-    net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
-    data = DataLoader(TensorDataset(x, torch.cat([y, x[:, 1:] ** 2], dim=1)), batch_size=64, shuffle=True)
+    net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
+    data = DataLoader(TensorDataset(x, torch.cat([y, x**2], dim=1)), batch_size=64, shuffle=True)
     return fit(path, size, monitor(layers=layers, **options), model=Frozen(net), data=data, max_epochs=2)
 
 
@@ -111,7 +139,7 @@ def fit_to_two_targets(path, size, layers, n, **options):
 )
 def test_processes_share_out_the_points_of_layers_that_are_left_over(tmp_path, layers, size, options, monkeypatch):
     """Identity: at evaluation points every value is that of one process, to the last bit; and each rank finds some."""
-    one = fit_to_two_targets(tmp_path / "one", 1, layers, 1_501, n_points=300, **options)[0]
+    one = fit_to_three_targets(tmp_path / "one", 1, layers, 1_501, n_points=300, **options)[0]
     share = Together.share
 
     def counted(together, value):
@@ -121,7 +149,7 @@ def test_processes_share_out_the_points_of_layers_that_are_left_over(tmp_path, l
         return share(together, value)
 
     monkeypatch.setattr(Together, "share", counted)
-    for rank in fit_to_two_targets(tmp_path / "several", size, layers, 1_501, n_points=300, **options):
+    for rank in fit_to_three_targets(tmp_path / "several", size, layers, 1_501, n_points=300, **options):
         assert [row | {"step": 0} for row in rank["rows"]] == [row | {"step": 0} for row in one["rows"]]
     assert {row["n_points"] for row in one["rows"] if row["quantity"] == "target"} == {300}
     found = [np.array((tmp_path / f"rows {rank}").read_text().split(), int) for rank in range(size)]
@@ -133,10 +161,7 @@ def test_processes_share_out_the_points_of_layers_that_are_left_over(tmp_path, l
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("name", ["read_table", "subsample", "intrinsic_dimension"])
 def test_a_shared_estimate_that_fails_on_one_process_keeps_none_waiting(tmp_path, rank, name, monkeypatch):
-    """It is NaN, and what comes after it is shared as if nothing had been.
-
-    After the last exchange, in the intrinsic dimension, the others have it: it counts if rank 0 does.
-    """
+    """It is NaN on all, wherever it fails, and what comes after it is shared as if nothing had been."""
     whole = getattr(estimator_module, name)
     failed = []
 
@@ -149,11 +174,11 @@ def test_a_shared_estimate_that_fails_on_one_process_keeps_none_waiting(tmp_path
     monkeypatch.setattr(estimator_module, name, fails_once)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        reports = fit_to_two_targets(tmp_path / "two", 2, ["net.0", "net.1"], 301, n_points=60, n_permutations=2)
+        reports = fit_to_three_targets(tmp_path / "two", 2, ["net.0", "net.1"], 301, n_points=60, n_permutations=2)
     values = {(row["epoch"], row["layer"], row["quantity"]): row["mi"] for row in reports[0]["rows"]}
     assert reports[0]["rows"] == reports[1]["rows"]
     missing = {key for key, value in values.items() if np.isnan(value)}
-    assert missing == (set() if name == "intrinsic_dimension" and rank else {(0, "output", "target")})
+    assert missing == {(0, "output", "target")}
 
 
 def test_training_on_two_processes_is_undisturbed(tmp_path):
@@ -208,35 +233,41 @@ def test_what_was_measured_before_a_process_broke_off_is_not_lost(tmp_path):
     assert callback.history.epochs == [0, 1]
 
 
-def check_that_the_parent_has_the_history(path, strategy):
-    """Its rows are those of the first child. A second fit in the parent is a run of its own, and nothing is left."""
-    before = set(Path(tempfile.gettempdir()).glob("mi_callback_*"))
-    callback = monitor(quantities=("target",), layers=["net.1"])
+@pytest.fixture
+def temporary(monkeypatch):
+    """A folder for temporary files that no other test uses; short, since names of sockets in it may be."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        yield Path(folder)
+
+
+def fit_and_compare(path, callback, strategy):
+    """Train on two processes: the parent's history is that of the first child."""
     held = callback.history
     rows = fit(path, 2, callback, max_epochs=2, strategy=strategy)[0]["rows"]
     assert rows
     assert repr(json.loads(json.dumps(callback.history.to_rows()))) == repr(rows)
     assert held is callback.history
     assert set(callback.history.metrics) == {"train_loss"}
-    fit(path, 2, callback, strategy=strategy)  # not looked at before the next
-    fit(path, 1, callback)
-    assert [r["run"] for r in callback.history.to_rows() if r["layer"] == "net.1" and r["quantity"] == "target"] == [
-        0,
-        0,
-        1,
-        2,
-    ]
-    assert set(Path(tempfile.gettempdir()).glob("mi_callback_*")) <= before
 
 
-def test_the_process_that_forks_has_the_history(tmp_path):
-    check_that_the_parent_has_the_history(tmp_path, "ddp_fork")
+def test_the_process_that_forks_has_the_history(tmp_path, temporary):
+    """A second fit in the parent is a run of its own, and nothing is left."""
+    callback = monitor(quantities=("target",), layers=["net.1"])
+    fit_and_compare(tmp_path, callback, "ddp_fork")
+    fit(tmp_path, 2, callback)  # not looked at before the next
+    fit(tmp_path, 1, callback)
+    rows = [r for r in callback.history.to_rows() if r["layer"] == "net.1" and r["quantity"] == "target"]
+    assert [r["run"] for r in rows] == [0, 0, 1, 2]
+    assert not list(temporary.glob("mi_callback_*"))
 
 
 @pytest.mark.slow
-def test_the_process_that_spawns_has_the_history(tmp_path):
-    """Lightning's own sending of callbacks, by pickle."""
-    check_that_the_parent_has_the_history(tmp_path, "ddp_spawn")
+def test_the_process_that_spawns_has_the_history(tmp_path, temporary):
+    """Lightning's own sending of callbacks, by pickle. One fit: its processes take ten seconds each to start."""
+    fit_and_compare(tmp_path, monitor(quantities=("target",), layers=["net.1"]), "ddp_spawn")
+    assert not list(temporary.glob("mi_callback_*"))
 
 
 def test_a_copy_of_a_monitor_takes_nothing_from_the_other(tmp_path):
@@ -323,12 +354,12 @@ class Compare(lightning.Callback):
     def on_train_epoch_end(self, trainer, pl_module):
         processes = join(trainer)
         layers = select_layers(pl_module, None)
-        part = sweep(trainer, pl_module, layers, rank=processes.rank, world_size=processes.size)
-        whole = sweep(trainer, pl_module, layers)
+        part = sweep(LightningHost(trainer, pl_module), layers, rank=processes.rank, world_size=processes.size)
+        whole = sweep(LightningHost(trainer, pl_module), layers)
         both = gather(part, None, processes)
         assert both.n_samples == whole.n_samples == 61
         np.testing.assert_array_equal(both.inputs, whole.inputs)
-        np.testing.assert_array_equal(both.targets, whole.targets)
+        np.testing.assert_array_equal(both.targets[""], whole.targets[""])
         owned = processes.share(sorted(both.layers))
         assert sorted(chain(*owned)) == sorted(whole.layers)
         for label, values in both.layers.items():

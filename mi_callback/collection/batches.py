@@ -1,8 +1,16 @@
-"""What a batch holds: inputs and targets out of it, inputs into the model, a layer's rows out of its output."""
+"""What a batch holds: inputs and targets out of it, inputs into the model, a layer's rows out of its output.
+
+What is X and what is Y, where no ``batch_fn`` says so. A tensor is X. Of a dict, keys with usual names are X and Y. Of
+a tuple or list, as many leading parts as ``forward`` requires are X and the one that is left is Y: two parts are (X, Y)
+for a ``forward`` of one argument and two inputs for one of two. In ((a, b), Y) a ``forward`` that cannot take the pair
+gets the first view, a, which then is X. What might as well be meant otherwise, a second part that looks like another
+view among it, is told once. Y that is a dict or tuple is several tasks.
+"""
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,11 +26,15 @@ __all__ = [
     "Split",
     "at_full_precision",
     "call_model",
+    "check_rows",
     "describe",
     "first_tensor",
+    "first_view",
     "holds_integers",
+    "parameter_names",
     "rows_of",
     "split_batch",
+    "tasks_of",
 ]
 
 BatchFn = Callable[[Any], Sequence[Any]]
@@ -41,13 +53,14 @@ class Split:
 
     Attributes:
         inputs: what the model is called with.
-        measured: what X is in I(X;T); all that the model is called with, but not the targets in a whole batch, unless
-            ``batch_fn`` gave a third value.
+        measured: what X is in I(X;T); all that the model is called with and that has a row a sample, but not the
+            targets in a whole batch, unless ``batch_fn`` gave a third value. None if there is no X.
         targets: Y, or None if the batch has none.
         size: number of samples.
         key: the name of the inputs in a dict batch; None for any other batch.
         keywords: what else of a dict batch the model is called with, by name.
         left_out: keys of a dict that are neither inputs nor targets, and that ``forward`` does not take.
+        guess: what was guessed of the batch, to be told; empty if its form says it.
     """
 
     inputs: Any
@@ -57,6 +70,7 @@ class Split:
     key: str | None = None
     keywords: Mapping[str, Any] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    guess: str = ""
 
 
 def split_batch(batch: Any, batch_fn: BatchFn | None, model: nn.Module | None = None) -> Split:
@@ -64,8 +78,8 @@ def split_batch(batch: Any, batch_fn: BatchFn | None, model: nn.Module | None = 
 
     Args:
         batch: a batch as the model gets it.
-        batch_fn: the user's way to do it, batch -> (inputs, targets) or (inputs, targets, measured inputs). Without
-            it a tensor is inputs, a tuple or list of two is (inputs, targets), and a dict is read by usual keys.
+        batch_fn: the user's way to do it, batch -> (inputs, targets) or (inputs, targets, measured inputs), of which
+            the last is None if there is no X. Without it the module's rule holds.
         model: what will be called. Of a dict it gets every further key that its ``forward`` takes, such as a mask, but
             not the targets: a model that gets its labels returns its loss. None for a model that takes inputs alone.
 
@@ -75,6 +89,7 @@ def split_batch(batch: Any, batch_fn: BatchFn | None, model: nn.Module | None = 
     key: str | None = None
     keywords: dict[str, Any] = {}
     left_out: tuple[str, ...] = ()
+    guess = ""
     if batch_fn is not None:
         try:
             parts = batch_fn(batch)
@@ -89,23 +104,27 @@ def split_batch(batch: Any, batch_fn: BatchFn | None, model: nn.Module | None = 
                 f"got {describe(parts)}. Return None as the targets if there are none."
             )
         inputs, targets = parts[0], parts[1]
-        measured = parts[2] if len(parts) == 3 else _without_labels(inputs, targets)
+        if len(parts) == 3:
+            measured = parts[2]
+            size = _size_of_samples(measured, targets, inputs)
+        else:
+            size = _size(inputs, "inputs")
+            measured = _of_samples(_without_labels(inputs, targets), size)
     else:
-        inputs, targets, key, others = _understand(batch)
+        inputs, targets, key, others, guess = _understand(batch, model)
         takes = _takes(model)
         keywords = {name: value for name, value in others.items() if takes(name)}
         left_out = tuple(str(name) for name in others if name not in keywords)
         size = _size(inputs, "inputs")
         further = tuple(value for value in keywords.values() if _is_of_samples(value, size))
         measured = (inputs, *further) if further else inputs
-    size = _size(inputs, "inputs")
     for name, part in (("measured inputs", measured), ("targets", targets)):
         if part is not None and (length := _size(part, name)) != size:
             raise CollectionError(
                 f"batch: expected {name} as long as the inputs, got {length} and {size} in {describe(batch)}. "
                 "Use batch_fn to pick what belongs together."
             )
-    return Split(inputs, measured, targets, size, key, keywords, left_out)
+    return Split(inputs, measured, targets, size, key, keywords, left_out, guess)
 
 
 def at_full_precision(split: Split, batch: Any, batch_fn: BatchFn | None, model: nn.Module | None = None) -> Split:
@@ -185,6 +204,50 @@ def _takes(model: nn.Module | None) -> Callable[[Any], bool]:
     return lambda key: isinstance(key, str) and (takes_all or key in named)
 
 
+def parameter_names(model: nn.Module) -> list[str]:
+    """Names of the parameters of ``forward`` that take arguments by position."""
+    return [p.name for p in _positional(model)]
+
+
+def _positional(model: nn.Module | None) -> list[inspect.Parameter]:
+    if model is None:
+        return []
+    parameters = inspect.signature(model.forward).parameters.values()
+    return [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def first_view(split: Split) -> Split | None:
+    """The batch with the first of several views as its inputs; None if the inputs are not views.
+
+    Views are a tuple or list of several tensors of one shape and type.
+    """
+    views = split.inputs
+    if split.key is not None or not isinstance(views, tuple | list) or len(views) < 2 or not _alike(*views):
+        return None
+    guess = (
+        f"takes the first of {len(views)} tensors of one shape as the input X, since forward takes one; "
+        "batch_fn=lambda batch: (inputs, targets) says otherwise"
+    )
+    measured = views[0] if split.measured is views else split.measured
+    return replace(split, inputs=views[0], measured=measured, guess=guess)
+
+
+def tasks_of(targets: Any) -> dict[str, Any]:
+    """The targets of each task by name; of a single task the name is empty.
+
+    A dict has its keys as names, a named tuple its fields, a tuple or list of tensors their numbers.
+    """
+    if isinstance(targets, Mapping):
+        named = {str(key): part for key, part in targets.items()}
+    elif isinstance(targets, tuple | list) and not _is_list_of_values(targets):
+        names = getattr(targets, "_fields", None) or range(len(targets))
+        named = {str(name): part for name, part in zip(names, targets, strict=True)}
+    else:
+        return {} if targets is None else {"": targets}
+    named = {re.sub(r"[^\w.-]", "_", name): part for name, part in named.items() if part is not None}  # part of tags
+    return {"": next(iter(named.values()))} if len(named) == 1 else named
+
+
 def first_tensor(value: Any) -> Tensor | None:
     """The tensor that a module's output stands for; None if there is none.
 
@@ -217,11 +280,7 @@ def rows_of(value: Any, size: int, *, batch_dim: int = 0) -> Tensor | np.ndarray
     """
     if not isinstance(value, Tensor):
         value = _joined(value, size)
-    if value.ndim <= batch_dim or value.shape[batch_dim] != size:
-        raise CollectionError(
-            f"expected the batch's {size} samples along dimension {batch_dim}, got shape {tuple(value.shape)}. "
-            "Measure a layer that keeps one row a sample, such as one after pooling."
-        )
+    check_rows(value, size, batch_dim)
     if isinstance(value, Tensor):
         value = value.detach()
         if value.is_complex():
@@ -230,6 +289,15 @@ def rows_of(value: Any, size: int, *, batch_dim: int = 0) -> Tensor | np.ndarray
             raise CollectionError(f"expected a dense tensor, got {value.layout}. Measure a layer with dense values.")
     rows: Tensor | np.ndarray = (value if batch_dim == 0 else value.swapaxes(0, batch_dim)).reshape(size, -1)
     return rows
+
+
+def check_rows(value: Tensor | np.ndarray, size: int, batch_dim: int = 0) -> None:
+    """Refuse a value without ``size`` samples along a dimension."""
+    if value.ndim <= batch_dim or value.shape[batch_dim] != size:
+        raise CollectionError(
+            f"expected the batch's {size} samples along dimension {batch_dim}, got shape {tuple(value.shape)}. "
+            "Measure a layer that keeps one row a sample, such as one after pooling."
+        )
 
 
 def _joined(value: Any, size: int) -> Any:
@@ -290,20 +358,34 @@ def describe(value: Any, depth: int = 2) -> str:
     return type(value).__name__
 
 
-def _understand(batch: Any) -> tuple[Any, Any, str | None, dict[Any, Any]]:
-    """Inputs and targets of a batch in one of the usual forms; of a dict also the inputs' key and all that is left."""
+def _understand(batch: Any, model: nn.Module | None) -> tuple[Any, Any, str | None, dict[Any, Any], str]:
+    """Inputs and targets of a batch in one of the usual forms, and what was guessed.
+
+    Of a dict also the inputs' key and all that is left.
+    """
     if isinstance(batch, Tensor):
-        return batch, None, None, {}
+        return batch, None, None, {}, ""
     if isinstance(batch, Mapping):
         inputs = [key for key in _INPUT_KEYS if key in batch]
         targets = [key for key in _TARGET_KEYS if key in batch]
         if len(inputs) == 1 and len(targets) <= 1:
             others = {key: batch[key] for key in batch if key not in (*inputs, *targets)}
-            return batch[inputs[0]], batch[targets[0]] if targets else None, inputs[0], others
-    elif isinstance(batch, tuple | list) and len(batch) == 2 and _length(batch[0]) is not None:
-        return batch[0], batch[1], None, {}
+            return batch[inputs[0]], batch[targets[0]] if targets else None, inputs[0], others, ""
     elif isinstance(batch, tuple | list) and len(batch) == 1 and isinstance(batch[0], Tensor):
-        return batch[0], None, None, {}
+        return batch[0], None, None, {}, ""
+    elif isinstance(batch, tuple | list) and len(batch) > 1 and _length(batch[0]) is not None:
+        n_required = sum(p.default is p.empty for p in _positional(model))
+        if 1 < n_required == len(batch):
+            guess = (
+                f"takes all {len(batch)} parts of the batch as inputs, since forward requires as many, and no target"
+            )
+            return tuple(batch), None, None, {}, f"{guess}; batch_fn=lambda batch: (inputs, targets) says otherwise"
+        if 1 < n_required == len(batch) - 1:
+            guess = f"takes the first {n_required} parts of the batch as inputs, since forward requires as many, "
+            guess += "and the last as the target; batch_fn=lambda batch: (inputs, targets) says otherwise"
+            return tuple(batch[:-1]), batch[-1], None, {}, guess
+        if len(batch) == 2:
+            return batch[0], batch[1], None, {}, _maybe_views(*batch)
     example, more = "batch[0], batch[1]", ""
     if isinstance(batch, Mapping):
         example = "batch['a'], batch['b']"
@@ -316,12 +398,49 @@ def _understand(batch: Any) -> tuple[Any, Any, str | None, dict[Any, Any]]:
     )
 
 
+def _maybe_views(first: Any, second: Any) -> str:
+    """What to tell of a pair that might be two views of one input, as contrastive learning has them."""
+    if not _alike(first, second) or first.ndim < 2 or first[0].numel() == 1 or torch.equal(first, second):
+        return ""
+    if bool(((second == 0) | (second == 1)).all()):  # codes of classes
+        return ""
+    return (
+        f"takes the second of two tensors of shape {tuple(first.shape)} as the target Y; if it is another view of the "
+        "input, as in contrastive learning, say batch_fn=lambda batch: (batch[0], None)"
+    )
+
+
+def _alike(*values: Any) -> bool:
+    """Whether all are floating-point tensors of one shape."""
+    return all(isinstance(v, Tensor) and v.is_floating_point() for v in values) and len({v.shape for v in values}) == 1
+
+
+def _of_samples(inputs: Any, size: int) -> Any:
+    """Those parts of the inputs that have a row a sample, and so are X: not the edges of a graph."""
+    if isinstance(inputs, Mapping):
+        kept = {key: part for key, part in inputs.items() if _length(part) == size}
+        return kept or inputs
+    if isinstance(inputs, tuple | list) and not _is_list_of_values(inputs):
+        return tuple(part for part in inputs if _length(part) == size)
+    return inputs
+
+
+def _size_of_samples(measured: Any, targets: Any, inputs: Any) -> int:
+    """Number of samples where X is told apart from the inputs, which may count something else, such as nodes."""
+    name, value = next(
+        (one for one in (("measured inputs", measured), ("targets", targets)) if one[1] is not None), ("inputs", inputs)
+    )
+    return _size(value, name)
+
+
 def _is_of_samples(value: Any, size: int) -> bool:
     """Whether a further argument has one row of numbers a sample, and so is a part of X."""
     return isinstance(value, Tensor | np.ndarray) and value.ndim > 0 and value.shape[0] == size
 
 
 def _has_half(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
     if isinstance(value, tuple | list):
         return any(map(_has_half, value))
     return isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
@@ -329,6 +448,8 @@ def _has_half(value: Any) -> bool:
 
 def _finer(seen: Any, given: Any) -> Any:
     """``given`` if ``seen`` is the same, rounded; else what hooks have made of it."""
+    if isinstance(seen, Mapping) and isinstance(given, Mapping) and seen.keys() == given.keys():
+        return {key: _finer(part, given[key]) for key, part in seen.items()}
     if isinstance(seen, tuple | list) and isinstance(given, tuple | list) and len(seen) == len(given):
         return tuple(map(_finer, seen, given))
     if isinstance(seen, Tensor) and _has_half(seen) and isinstance(given, Tensor) and given.is_floating_point():

@@ -21,6 +21,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from mi_callback.collection.errors import CollectionError
+from mi_callback.collection.host import SPLIT_STRATEGIES
 from mi_callback.collection.sweep import Collected
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ __all__ = ["Processes", "Together", "check_strategy", "gather", "join"]
 
 _T = TypeVar("_T")
 
-_SPLIT = {"FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy", "XLAFSDPStrategy"}
 _WHOLE = {"DDPStrategy", "SingleDeviceStrategy"}
 
 
@@ -123,7 +123,7 @@ def check_strategy(trainer: Trainer) -> None:
         CollectionError: the strategy is one of them, or an unknown one of several processes.
     """
     names = {cls.__name__ for cls in type(trainer.strategy).__mro__}
-    if names & _SPLIT or (trainer.world_size > 1 and not names & _WHOLE):
+    if names & SPLIT_STRATEGIES or (trainer.world_size > 1 and not names & _WHOLE):
         raise CollectionError(
             f"Trainer(strategy=...): {type(trainer.strategy).__name__} is not supported, because layers are measured "
             "on whole models. Use strategy='ddp' or a single device, or measure checkpoints in a run of one device."
@@ -170,7 +170,7 @@ def gather(
     n_samples = sum(len(rows) for rows in positions)
     if not np.array_equal(np.sort(np.concatenate(positions)), np.arange(n_samples)):
         raise CollectionError(
-            f"train_dataloader: expected the processes to share out the same samples, got {n_samples} that do not fit "
+            f"data: expected the processes to share out the same samples, got {n_samples} that do not fit "
             "together. Every process must see the same data set."
         )
     failures = {label: error for head in reversed(heads) for label, error in head.failures.items()}
@@ -190,9 +190,17 @@ def gather(
             whole = _everywhere(local.layers[label], positions, processes)
         if whole is not None:
             layers[label] = whole
+    # what one process could not collect the others leave out, too
+    inputs_failure = next((head.inputs_failure for head in heads if head.inputs_failure is not None), None)
+    target_failures = {task: error for head in reversed(heads) for task, error in head.target_failures.items()}
+    tasks = dict.fromkeys(task for head in heads for task in head.tasks if task not in target_failures)
     return Collected(
-        _everywhere(local.inputs, positions, processes),
-        _everywhere(local.targets, positions, processes),
+        None if inputs_failure is not None else _everywhere(local.inputs, positions, processes),
+        {
+            task: whole
+            for task in tasks
+            if (whole := _everywhere(local.targets.get(task), positions, processes)) is not None
+        },
         layers,
         failures if processes.rank == 0 else {},
         n_samples,
@@ -201,23 +209,39 @@ def gather(
         inputs_reduction=local.inputs_reduction,
         inputs_are_ids=local.inputs_are_ids,
         shared=frozenset(list(heads[0].layers)[n_owned:]) & layers.keys(),
+        inputs_failure=inputs_failure,
+        target_failures=target_failures,
+        pooled=local.pooled,
+        at_positions=local.at_positions,
+        inputs_at_positions=local.inputs_at_positions,
+        guesses=local.guesses,
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Head:
-    """What a rank has, in short: which samples, and the width and type of each layer."""
+    """What a rank has, in short: which samples, the width and type of each layer, and which targets."""
 
     positions: NDArray[np.int64]
     layers: dict[str, tuple[int, str]]
     failures: dict[str, Exception]
+    tasks: tuple[str, ...]
+    inputs_failure: Exception | None
+    target_failures: dict[str, Exception]
 
     @classmethod
     def of(cls, local: Collected) -> _Head:
         assert local.positions is not None
         layers = {label: (values.shape[1], values.dtype.str) for label, values in local.layers.items()}
         failures = {label: _portable(error) for label, error in local.failures.items()}
-        return cls(local.positions, layers, {k: e for k, e in failures.items() if e is not None})
+        return cls(
+            local.positions,
+            layers,
+            {k: e for k, e in failures.items() if e is not None},
+            tuple(local.targets),
+            _portable(local.inputs_failure),
+            {task: CollectionError(str(error)) for task, error in local.target_failures.items()},
+        )
 
 
 _Positions = Sequence[NDArray[np.int64]]  # of each rank

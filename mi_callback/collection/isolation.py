@@ -1,4 +1,4 @@
-"""Looking at a model and its data without leaving a trace: random numbers, modes, buffers, stage and data sets."""
+"""Looking at a model and its data without leaving a trace: random numbers, modes, buffers and data sets."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ import pickle
 import random
 import types
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from lightning.pytorch import LightningModule, Trainer
 
 __all__ = ["copy_for_reading", "frozen", "random_state_kept", "seeded"]
 
@@ -58,36 +55,28 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def frozen(trainer: Trainer, pl_module: LightningModule, *, active_dropout: bool = False) -> Iterator[None]:
+def frozen(model: nn.Module, *, active_dropout: bool = False) -> Iterator[None]:
     """Evaluate a model in mid-training and put back all that evaluating changes.
 
     Every module's ``training`` flag is set and restored by itself: ``eval()`` and ``train()`` would thaw frozen batch
-    normalisation and call overrides with effects of their own. Buffers that the forward pass writes are restored, as
-    is the trainer's stage, which says "validating" meanwhile so that training-time augmentation on the device stays
-    off. Compiled models run eagerly, because compiled code does not call hooks. What ``forward`` logs is dropped.
+    normalisation and call overrides with effects of their own. Buffers that the forward pass writes are restored.
+    Compiled models run eagerly, because compiled code does not call hooks.
 
     Args:
-        trainer: the trainer, fitting.
-        pl_module: the model.
+        model: the model.
         active_dropout: leave dropout modules in training mode.
     """
-    flags = [(module, module.training) for module in pl_module.modules()]
-    buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in pl_module.buffers()]
-    owned = [(module, dict(module._buffers)) for module in pl_module.modules() if module._buffers]
-    stage, hook = trainer.state.stage, pl_module._current_fx_name
-    validating = type(stage).VALIDATING if stage is not None else None
+    flags = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in model.buffers()]
+    owned = [(module, dict(module._buffers)) for module in model.modules() if module._buffers]
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())  # not inference_mode: a tensor cached by a module must survive a backward
         stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(_muted(pl_module))
         try:
             for module, _ in flags:
                 module.training = active_dropout and isinstance(module, nn.modules.dropout._DropoutNd)
-            trainer.state.stage = validating
             yield
         finally:
-            trainer.state.stage = stage
-            pl_module._current_fx_name = hook  # a transfer hook that raises leaves its own name there
             for module, flag in flags:
                 module.training = flag
             for module, registered in owned:
@@ -95,25 +84,6 @@ def frozen(trainer: Trainer, pl_module: LightningModule, *, active_dropout: bool
             for buffer, version, before in buffers:
                 if buffer._version != version:
                     buffer.copy_(before)
-
-
-@contextlib.contextmanager
-def _muted(pl_module: LightningModule) -> Iterator[None]:
-    """Drop what ``forward`` logs: it would count into the means of the training metrics."""
-    names = ("log", "log_dict")
-    own = {name: pl_module.__dict__[name] for name in names if name in pl_module.__dict__}
-    try:
-        for name in names:
-            pl_module.__dict__[name] = _ignore
-        yield
-    finally:
-        for name in names:
-            pl_module.__dict__.pop(name, None)
-        pl_module.__dict__.update(own)
-
-
-def _ignore(*_: object, **__: object) -> None:
-    """Takes the place of ``log`` while a model is only looked at."""
 
 
 def copy_for_reading(value: Any, seed: int) -> Any:

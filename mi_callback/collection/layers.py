@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import fnmatch
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules import activation
 
 from mi_callback.collection.errors import CollectionError
+from mi_callback.collection.positions import Choice, Positions
 
 __all__ = ["OUTPUT", "Layer", "default_layers", "module_names", "select_layers"]
 
@@ -42,11 +43,13 @@ class Layer:
         module: the module whose output is taken; None for the model's own output.
         request: what the user wrote to get it. Every request must meet a module that fires in the forward pass; a
             request that the user did not make himself (automatic choice, model output) is None and may stay silent.
+        positions: what becomes of its positions.
     """
 
     label: str
     module: nn.Module | None
     request: str | None
+    positions: Choice = "flatten"
 
 
 def module_names(model: nn.Module) -> dict[str, nn.Module]:
@@ -67,20 +70,26 @@ def module_names(model: nn.Module) -> dict[str, nn.Module]:
     return names
 
 
-def select_layers(model: nn.Module, layers: Sequence[str] | Mapping[str, str] | str | None) -> tuple[Layer, ...]:
+def select_layers(
+    model: nn.Module, layers: Sequence[str] | Mapping[str, str] | str | None, positions: Positions = "flatten"
+) -> tuple[Layer, ...]:
     """Find the modules that a user asked for, in the model's order, and the model's output.
 
     Args:
         model: the model.
-        layers: a dotted name or glob (``*`` crosses dots), or several; or a mapping of such names to labels; or None
-            for ``default_layers``. The name "output" is the model's own output, which is always measured.
+        layers: a dotted name or glob, or several; or a mapping of such names to labels; or None for
+            ``default_layers``. In a glob ``*`` stands for what is between two dots, so that "encoder.layer.*" are the
+            blocks and not what is in them; ``**`` crosses dots. The name "output" is the model's own output, which is
+            always measured.
+        positions: what becomes of the positions of every layer, or a mapping of names, labels and globs to it, of which
+            an exact name goes before a glob and a glob before a later one. Layers that it does not name are flattened.
 
     Returns:
         The layers, the output last.
 
     Raises:
         TypeError: ``layers`` is of another type.
-        CollectionError: a name that the model does not have, or two layers under one label.
+        CollectionError: a name that the model or the choice of layers does not have, or two layers under one label.
     """
     names = module_names(model)
     if layers is None:
@@ -90,14 +99,42 @@ def select_layers(model: nn.Module, layers: Sequence[str] | Mapping[str, str] | 
         labels = _as_mapping(layers)
         chosen = _resolve(labels, names)
     selected, seen = [], set()
+    choose = _Choices(positions)
     for name, module in names.items():
         if name in chosen and id(module) not in seen:  # a module under two names fires once
             seen.add(id(module))
             request = chosen[name]
-            selected.append(Layer(_label(name, request, labels), module, request))
-    selected.append(Layer(labels.get(OUTPUT, OUTPUT), None, OUTPUT if OUTPUT in labels else None))
+            label = _label(name, request, labels)
+            selected.append(Layer(label, module, request, choose(name, label)))
+    output = labels.get(OUTPUT, OUTPUT)
+    selected.append(Layer(output, None, OUTPUT if OUTPUT in labels else None, choose(OUTPUT, output)))
     _check_unique([layer.label for layer in selected])
+    choose.check([layer.label for layer in selected])
     return tuple(selected)
+
+
+class _Choices:
+    """What becomes of each layer's positions, and whether all that was said of it meets a layer."""
+
+    def __init__(self, positions: Positions) -> None:
+        self._by_name: dict[str, Choice] = dict(positions) if isinstance(positions, Mapping) else {"**": positions}
+        self._met = set() if isinstance(positions, Mapping) else {"**"}
+
+    def __call__(self, name: str, label: str) -> Choice:
+        met = [request for request in sorted(self._by_name, key=_is_glob) if _meets(request, name, label)]
+        self._met.update(met)
+        return self._by_name[met[0]] if met else "flatten"
+
+    def check(self, labels: Sequence[str]) -> None:
+        if unmet := [request for request in self._by_name if request not in self._met]:
+            raise CollectionError(
+                f"positions: no measured layer is {', '.join(map(repr, unmet))}. Those measured are "
+                f"{', '.join(labels)}; in a glob * stays between two dots, and ** crosses them."
+            )
+
+
+def _meets(request: str, *names: str) -> bool:
+    return any(bool(_pattern(request).fullmatch(name)) if _is_glob(request) else name == request for name in names)
 
 
 def default_layers(model: nn.Module) -> list[str]:
@@ -179,12 +216,33 @@ def _resolve(requests: Mapping[str, str], names: Mapping[str, nn.Module]) -> dic
     for request in sorted(requests, key=_is_glob):
         if request == OUTPUT:
             continue
-        met = [name for name in names if fnmatch.fnmatchcase(name, request)] if _is_glob(request) else [request]
+        met = [name for name in names if _pattern(request).fullmatch(name)] if _is_glob(request) else [request]
         if not met or met[0] not in names:
             raise CollectionError(_unknown(request, list(names)))
         for name in met:
             chosen.setdefault(name, request)
     return chosen
+
+
+def _pattern(glob: str) -> re.Pattern[str]:
+    """A glob whose ``*`` and ``?`` stay between two dots and whose ``**`` crosses them; ``**.`` may be nothing."""
+    parts = (".*".join(map(_translated, part.split("**"))) for part in glob.split("**."))
+    return re.compile(r"(?:.*\.)?".join(parts))
+
+
+def _translated(glob: str) -> str:
+    """As a regular expression, of a glob without ``**``."""
+    inner = []
+    for part in re.split(r"(\[!?\]?[^\]]*\]|\*|\?)", glob):
+        if part == "*":
+            inner.append("[^.]*")
+        elif part == "?":
+            inner.append("[^.]")
+        elif part.startswith("[") and len(part) > 2:
+            inner.append(f"[^{part[2:]}" if part[1] == "!" else part)
+        else:
+            inner.append(re.escape(part))
+    return "".join(inner)
 
 
 def _is_glob(name: str) -> bool:
@@ -204,6 +262,8 @@ def _unknown(request: str, names: list[str]) -> str:
     close = difflib.get_close_matches(request, names, n=3)
     shown = ", ".join(names[:60]) + (f", ... ({len(names)} in all)" if len(names) > 60 else "")
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    if not hint and _is_glob(request) and any(map(_pattern(re.sub("[*]+", "**", request)).fullmatch, names)):
+        hint = f" A * stays between two dots; did you mean {re.sub('[*]+', '**', request)!r}?"
     return f"layers: the model has no module {request!r}.{hint} It has: {shown or 'no modules at all'}; and {OUTPUT!r}."
 
 

@@ -1,4 +1,4 @@
-"""The training set again: fresh sequential loaders beside the trainer's own, which are never iterated."""
+"""The data again: fresh sequential loaders beside those of training, which are never iterated."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Subset, TensorDataset, default_collate
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
 from mi_callback.collection.errors import CollectionError
 from mi_callback.collection.isolation import copy_for_reading
 from mi_callback.collection.samples import Share, drawable, length_of, limited, n_batches_left, parse_limit, subset
 
-if TYPE_CHECKING:
-    from lightning.pytorch import Trainer
-
-__all__ = ["Source", "fresh_source"]
+__all__ = ["Source", "check_loader", "fresh_source", "side_by_side"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,34 +36,56 @@ class Source:
     positions: NDArray[np.int64] | None = None
 
 
-def fresh_source(trainer: Trainer, *, max_samples: int | None, seed: int, rank: int = 0, world_size: int = 1) -> Source:
-    """Build fresh sequential loaders over what the trainer trains on.
+def fresh_source(loader: Any, share: Share, limit: int | float = 1.0) -> Source:
+    """Build a fresh sequential loader over what a loader reads, which is never iterated itself.
 
-    The samples are those that training can draw: a loader that samples a subset gives the subset, a weighted or
-    shuffling one the full set, in the order of the data set and without dropping the last batch.
-    ``limit_train_batches`` and ``overfit_batches`` are kept: the first samples of a loader that does not shuffle, a
-    fixed random subset of one that does. Several loaders run side by side and end with the shortest.
+    The samples are those that the loader can draw: one that samples a subset gives the subset, a weighted or shuffling
+    one the full set, in the order of the data set and without dropping the last batch. A limit on batches leaves the
+    first samples of a loader that does not shuffle, a fixed random subset of one that does.
 
     Args:
-        trainer: a trainer that is fitting.
-        max_samples: the most samples to take, as a fixed random subset; None for all.
-        seed: seed of the subsets and of the loaders' workers.
-        rank: this process among those that share the samples out.
-        world_size: number of those processes; each takes every ``world_size``-th batch of the batches that a single
-            process reads, so that every batch is the same and the model's values are, to the last bit.
+        loader: a ``DataLoader``, or another iterable of batches that can be read twice.
+        share: which part of its samples to take.
+        limit: batches to take, as a number or as a share of them all.
 
     Raises:
         CollectionError: there is no sample, no end to them, or no way to read them twice.
     """
-    from lightning.pytorch.utilities import CombinedLoader
+    return _fresh(loader, limit, share)
 
-    if trainer.train_dataloader is None:
-        raise CollectionError("train_dataloader: the trainer has no training loader to measure on.")
-    combined = CombinedLoader(trainer.train_dataloader, "min_size")
-    share = Share(max_samples, seed, rank, world_size)
-    sources = [_fresh(loader, trainer.limit_train_batches, share) for loader in combined.flattened]
+
+def check_loader(name: str, loader: Any) -> None:
+    """Refuse what is no loader of batches.
+
+    Args:
+        name: what it is called in the error.
+        loader: what should be a ``DataLoader``, or another iterable of batches that can be read twice.
+
+    Raises:
+        CollectionError: it is a data set, whose items are samples, a batch, or nothing that can be read.
+    """
+    is_samples = isinstance(loader, Dataset) and not isinstance(loader, IterableDataset)
+    if is_samples or isinstance(loader, Tensor | np.ndarray | str | bytes) or not hasattr(loader, "__iter__"):
+        raise CollectionError(
+            f"{name}: expected a DataLoader, or another iterable of batches that can be read twice, got "
+            f"{type(loader).__name__}. Give torch.utils.data.DataLoader(dataset, batch_size=256)."
+        )
+
+
+def side_by_side(combined: Any, share: Share, limit: int | float = 1.0) -> Source:
+    """The same for several loaders that give one batch together, as Lightning combines them.
+
+    Args:
+        combined: a new ``CombinedLoader`` of them, whose loaders are replaced.
+        share: which part of their samples to take.
+        limit: batches to take of each, as a number or as a share of them all.
+
+    Raises:
+        CollectionError: as for one loader.
+    """
+    sources = [fresh_source(loader, share, limit) for loader in combined.flattened]
     if not sources:
-        raise CollectionError("train_dataloader: expected at least one loader, got an empty collection.")
+        raise CollectionError(f"{share.loader}: expected at least one loader, got an empty collection.")
     combined.flattened = [source.batches for source in sources]
     known = [source.n_samples for source in sources if source.n_samples is not None]
     n_samples = min(known) if known else None
@@ -89,7 +109,7 @@ def _fresh(loader: Any, limit: int | float, share: Share) -> Source:
     whole = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
     if share.world_size > 1 and not (whole and _batch_size(loader)):
         raise CollectionError(
-            f"train_dataloader: {type(getattr(loader, 'dataset', loader)).__name__} cannot be shared out over "
+            f"{share.loader}: {type(getattr(loader, 'dataset', loader)).__name__} cannot be shared out over "
             f"{share.world_size} processes, because its samples have no numbers. Use a data set with __getitem__ and "
             "__len__, or a single process."
         )
@@ -103,7 +123,7 @@ def _fresh(loader: Any, limit: int | float, share: Share) -> Source:
     batch_size = _batch_size(loader)
     n_total = length_of(loader.dataset) or 0
     if n_total == 0:
-        raise CollectionError("train_dataloader: expected at least one sample, got an empty data set.")
+        raise CollectionError(f"{share.loader}: expected at least one sample, got an empty data set.")
     if loader.batch_sampler is None and batch_size is None:  # every item of the data set is a batch
         indices = limited(drawable(sampler, n_total), n_batches_left(loader, limit), sampler, share)
         return Source(_rebuild(loader, share.seed, batch_size=None, sampler=indices), share.max_samples)
@@ -180,7 +200,7 @@ def _readable(value: Any, seed: int) -> Any:
         return copy_for_reading(value, seed)
     except Exception as error:
         warnings.warn(
-            f"The training data could not be copied for measuring ({error!r}) and are read in place. If reading them "
+            f"The data could not be copied for measuring ({error!r}) and are read in place. If reading them "
             "changes their state, as with random numbers of their own, training is disturbed: use a loader with "
             "num_workers=1 or more.",
             RuntimeWarning,
@@ -193,12 +213,12 @@ def _fresh_iterable(loader: Any, limit: int | float, share: Share) -> Source:
     """Batches from an iterable that is no DataLoader."""
     if iter(loader) is loader:
         raise CollectionError(
-            f"train_dataloader: expected a loader that can be read twice, got {type(loader).__name__}, an iterator "
+            f"{share.loader}: expected a loader that can be read twice, got {type(loader).__name__}, an iterator "
             "that training uses up. Wrap the data in a Dataset and a DataLoader."
         )
     n_batches = length_of(loader)
     if n_batches == 0:
-        raise CollectionError("train_dataloader: expected at least one batch, got an empty loader.")
+        raise CollectionError(f"{share.loader}: expected at least one batch, got an empty loader.")
     if n_batches is None:
         _stream_length(loader, limit, share, None)
     batches = loader if isinstance(loader, Sequence) else _readable(loader, share.seed)
@@ -225,8 +245,8 @@ def _stream_length(loader: Any, limit: int | float, share: Share, length: int | 
     """The most samples to take from a stream, None if only its batches are limited; refuses one without an end."""
     if length is None and share.max_samples is None and not isinstance(limit, int):
         raise CollectionError(
-            f"train_dataloader: {type(getattr(loader, 'dataset', loader)).__name__} has no length, so a sweep over it "
-            "may never end. Set max_samples, or Trainer(limit_train_batches=<int>)."
+            f"{share.loader}: {type(getattr(loader, 'dataset', loader)).__name__} has no length, so a sweep over it "
+            "may never end. Set max_samples, or a limit on batches such as Trainer(limit_train_batches=<int>)."
         )
     if share.max_samples is None:
         return length

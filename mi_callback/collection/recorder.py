@@ -9,14 +9,16 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mi_callback.collection.batches import describe, first_tensor, rows_of
+from mi_callback.collection.batches import check_rows, describe, first_tensor, rows_of
 from mi_callback.collection.errors import CollectionError
 from mi_callback.collection.layers import Layer
+from mi_callback.collection.positions import Draw, FeatureAxis, Grid, grid_of, pooled
 from mi_callback.collection.reduction import Reducer
 from mi_callback.collection.storage import Rows, Storage
 
 __all__ = ["Recorder"]
 
+_ADVICE = "Where lengths vary choose positions='mean', 'first', 'last' or 'each', or pad all batches to one length."
 _MAX_CALLS = 16  # by hand: a module that fires more often in one forward pass is the cell of a loop, not a layer
 
 
@@ -27,7 +29,9 @@ class Recorder:
     fails by itself; the others go on. Layers wider than ``WIDTH_LIMIT`` are reduced batch by batch.
 
     Attributes:
-        reductions: label to what was done, for the layers that were reduced.
+        reductions: label to what was done, for the layers that were reduced or of whose positions something was made.
+        pooled: labels of the layers of whose positions something was made: they do not bound what a later layer knows.
+        at_positions: labels of those of them that are one position of each sample.
     """
 
     def __init__(self, layers: Sequence[Layer], storage: Storage, capacity: int | None) -> None:
@@ -38,26 +42,53 @@ class Recorder:
         self._errors: dict[int, Exception] = {}
         self._calls: dict[int, int] = {}
         self._reduce = Reducer()
+        self._axis = FeatureAxis()
+        self._mask: Tensor | None = None
+        self._draw: Draw | None = None
+        self._grids: set[Grid] | None = None
         self.reductions: dict[str, str] = {}
+        self.pooled: set[str] = set()
+        self.at_positions: set[str] = set()
         self._start = self._batch = self._keep = 0
 
+    @property
+    def draws(self) -> bool:
+        """Whether any layer is measured at one position of each sample."""
+        return any(layer.positions == "each" for layer in self._layers)
+
     @contextlib.contextmanager
-    def attached(self) -> Iterator[None]:
-        """Hook the modules for the length of a block."""
-        handles = []
-        try:
+    def attached(self, model: nn.Module) -> Iterator[None]:
+        """Hook the modules of a model for the length of a block."""
+        with contextlib.ExitStack() as stack:
+            if any(layer.positions != "flatten" for layer in self._layers):
+                stack.enter_context(self._axis.attached(model))  # first, so that it knows of a layer before its hook
             for i, layer in enumerate(self._layers):
                 if layer.module is not None:
-                    handles.append(layer.module.register_forward_hook(self._hook(i)))
+                    stack.callback(layer.module.register_forward_hook(self._hook(i)).remove)
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
-    def start(self, start: int, batch: int, keep: int) -> None:
-        """Announce a batch: its first row, its size, and how many of its samples to keep."""
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[set[Grid]]:
+        """For the length of a block, keep nothing but the grids of the layers to be measured at one position."""
+        self._grids = set()
+        try:
+            yield self._grids
+        finally:
+            self._grids = None
+
+    def start(self, start: int, batch: int, keep: int, *, mask: Tensor | None = None, draw: Draw | None = None) -> None:
+        """Announce a batch.
+
+        Args:
+            start: its first row.
+            batch: its size b.
+            keep: how many of its samples to keep.
+            mask: shape (b, l), positions that count; None for all.
+            draw: the positions drawn, where a layer is measured at one.
+        """
         self._check_calls()
         self._start, self._batch, self._keep = start, batch, keep
+        self._mask, self._draw = mask, draw
         self._calls = dict.fromkeys(range(len(self._layers)), 0)
 
     def output(self, value: Any) -> None:
@@ -83,6 +114,9 @@ class Recorder:
                     arrays[label] = part.finish(n)  # type: ignore[assignment]
                     if layer.label in self.reductions:
                         self.reductions[label] = self.reductions[layer.label]
+                    for labels in (self.pooled, self.at_positions):
+                        if layer.label in labels:
+                            labels.add(label)
             elif layer.request not in met:
                 failures[layer.label] = CollectionError(
                     f"layers: {layer.request!r} never fired in {n} samples: forward(x) does not call it. Choose a "
@@ -100,6 +134,13 @@ class Recorder:
 
     def _take(self, i: int, value: Any, batch_dim: int) -> None:
         """Write a value at once, before an in-place operation further on overwrites it."""
+        layer = self._layers[i]
+        if self._grids is not None:
+            tensor = first_tensor(value)
+            if layer.positions == "each" and tensor is not None and tensor.ndim > 2:
+                tensor = tensor.swapaxes(0, batch_dim)
+                self._grids.add(grid_of(tensor.shape, self._axis.of(tensor)))
+            return
         if i in self._errors:
             return
         call = self._calls[i]
@@ -112,16 +153,29 @@ class Recorder:
             tensor = first_tensor(value)
             if tensor is None:
                 raise CollectionError(f"expected a tensor in its output, got {describe(value)}.")
-            rows = rows_of(tensor, self._batch, batch_dim=batch_dim if tensor.ndim > 2 else 0)[: self._keep]
+            batch_dim = batch_dim if tensor.ndim > 2 else 0
+            done: list[str | None] = []
+            if layer.positions != "flatten":
+                check_rows(tensor, self._batch, batch_dim)
+                tensor, batch_dim = tensor.detach().swapaxes(0, batch_dim), 0
+                axis = self._axis.of(tensor) if tensor.ndim > 2 else -1
+                tensor, name = pooled(tensor, layer.positions, axis, mask=self._mask, draw=self._draw)
+                done.append(name)
+                if name is not None:
+                    self.pooled.add(layer.label)
+                    if layer.positions == "each":
+                        self.at_positions.add(layer.label)
+            rows = rows_of(tensor, self._batch, batch_dim=batch_dim)[: self._keep]
             if isinstance(rows, Tensor):
                 rows, reduction = self._reduce(rows)
-                if reduction is not None:
-                    self.reductions[self._layers[i].label] = reduction
+                done.append(reduction)
+            if any(done):
+                self.reductions[layer.label] = ", ".join(filter(None, done))
             parts = self._rows.setdefault(i, [])
             if call == len(parts):
                 if self._start:
                     raise CollectionError("fired more often than in the batches before.")
-                parts.append(Rows(self._storage, self._capacity))
+                parts.append(Rows(self._storage, self._capacity, _ADVICE))
             parts[call].write(self._start, rows)
         except (CollectionError, MemoryError) as error:
             self._errors[i] = error

@@ -17,12 +17,22 @@ _SUBSET = 0x5B5  # a stream of its own: data made from the same small seed must 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Which part of a loader's samples to take."""
+    """Which part of a loader's samples to take.
+
+    Attributes:
+        max_samples: the most samples, as a fixed random subset; None for all.
+        seed: seed of the subset and of the loader's workers.
+        rank: this process among those that share the samples out.
+        world_size: number of those processes; each takes every ``world_size``-th batch of the batches that a single
+            process reads, so that every batch is the same and the model's values are, to the last bit.
+        loader: what the loader is called in errors.
+    """
 
     max_samples: int | None
     seed: int
-    rank: int
-    world_size: int
+    rank: int = 0
+    world_size: int = 1
+    loader: str = "train_dataloader"
 
 
 def drawable(sampler: Any, n: int) -> NDArray[np.int64]:
@@ -68,7 +78,7 @@ def limited(indices: NDArray[np.int64], n: int | None, sampler: Any, share: Shar
     innermost = _innermost(sampler)
     if isinstance(innermost, SequentialSampler) or getattr(innermost, "shuffle", None) is False:
         return indices[:n]
-    return subset(indices, Share(n, share.seed, 0, 1))
+    return subset(indices, Share(n, share.seed))
 
 
 def subset(indices: NDArray[np.int64], share: Share) -> NDArray[np.int64]:

@@ -93,11 +93,13 @@ class Rows:
     Args:
         storage: makes the array.
         capacity: number of rows to come; None if it is not known.
+        advice: what to do where the width of rows varies.
     """
 
-    def __init__(self, storage: Storage, capacity: int | None) -> None:
+    def __init__(self, storage: Storage, capacity: int | None, advice: str = "Pad all batches to one length.") -> None:
         self._storage = storage
         self._capacity = capacity
+        self._advice = advice
         self._array: NDArray[Any] | None = None
         self._tensor: Tensor | None = None  # the same memory, as torch sees it
 
@@ -109,8 +111,8 @@ class Rows:
         array = self._array
         if rows.shape[1] != array.shape[1]:
             raise CollectionError(
-                f"expected {array.shape[1]} features a sample as in the batches before, got {rows.shape[1]}. Inputs "
-                "of varying length need a layer after pooling, or padding to one length."
+                f"the width varies: expected {array.shape[1]} values a sample as in the batches before, got "
+                f"{rows.shape[1]}. {self._advice}"
             )
         if stop > len(array):  # the length was not known: grow by half, so that copying stays linear
             more = max(stop - len(array), len(array) // 2)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mi_callback.estimation.records import MutualInformation
 
-__all__ = ["Violation", "audit_chain"]
+__all__ = ["Violation", "audit_chain", "exceeds"]
 
 _SIGNIFICANT = 3.0  # standard errors: dozens of pairs are compared at every epoch
 _TOLERANCE = 0.05  # nats of bias that neighbouring layers of a good run differ by
@@ -35,7 +35,9 @@ class Violation:
         return f"{self.layer} exceeds {self.earlier} by {self.excess:.2f}, error bars allow {self.allowed:.2f}"
 
 
-def audit_chain(chain: Sequence[str], estimates: Mapping[str, MutualInformation]) -> list[Violation]:
+def audit_chain(
+    chain: Sequence[str], estimates: Mapping[str, MutualInformation], partial: Collection[str] = ()
+) -> list[Violation]:
     """Find the layers whose information exceeds an earlier layer's beyond error bars; nothing is changed.
 
     Both I(X;T_l) and I(T_l;Y) fall or stay along a chain X - T_1 - T_2 - ..., each layer a function (noisy or not) of
@@ -47,6 +49,7 @@ def audit_chain(chain: Sequence[str], estimates: Mapping[str, MutualInformation]
     Args:
         chain: names of layers, in the order in which the input passes them.
         estimates: one quantity of each layer at one epoch; layers without one, or with NaN, are skipped.
+        partial: layers of which a part was measured, such as one position: they do not bound what a later layer knows.
 
     Returns:
         The worst violation of each layer that has one, in the order of the chain.
@@ -55,7 +58,7 @@ def audit_chain(chain: Sequence[str], estimates: Mapping[str, MutualInformation]
     found = []
     for i, name in enumerate(present):
         worst: Violation | None = None
-        for earlier in present[:i]:
+        for earlier in (layer for layer in present[:i] if layer not in partial):
             candidate = _compare(name, earlier, estimates)
             if candidate is not None and (
                 worst is None or candidate.excess - candidate.allowed > worst.excess - worst.allowed
@@ -64,6 +67,11 @@ def audit_chain(chain: Sequence[str], estimates: Mapping[str, MutualInformation]
         if worst is not None:
             found.append(worst)
     return found
+
+
+def exceeds(value: MutualInformation, bound: MutualInformation) -> bool:
+    """Whether an estimate lies above another that bounds the truth, beyond error bars and tolerance."""
+    return _compare("value", "bound", {"value": value, "bound": bound}) is not None
 
 
 def _compare(name: str, earlier: str, estimates: Mapping[str, MutualInformation]) -> Violation | None:

@@ -18,6 +18,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky
+from scipy.linalg.lapack import dpotrf, dpotrs
 
 _Real = TypeVar("_Real", np.float32, np.float64)
 
@@ -131,9 +132,11 @@ def _ridge_solve(gram: NDArray[np.float64], cross: NDArray[np.float64], penalty:
         return np.zeros_like(cross)
     penalised = gram.copy()
     penalised[np.diag_indices(len(gram))] += penalty
-    # Its own transpose, and in LAPACK's order: a third less than copied there.
-    factor = cholesky(penalised.T, lower=True, overwrite_a=True, check_finite=False)
-    return np.asarray(cho_solve((factor, True), cross, check_finite=False))
+    # Its own transpose, and in LAPACK's order: a third less than copied there. LAPACK itself, since scipy's wrappers of
+    # it take longer than 8 features do.
+    factor, failed = dpotrf(penalised.T, lower=True, clean=False, overwrite_a=True)
+    assert not failed, "a penalised Gram matrix is positive definite"
+    return np.asarray(dpotrs(factor, cross, lower=True)[0])
 
 
 class _Choice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import warnings
@@ -9,6 +10,7 @@ from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr
 
 from mi_callback.estimation.ceilings import per_nat
 from mi_callback.estimation.checks import (
@@ -19,12 +21,14 @@ from mi_callback.estimation.checks import (
     check_same_length,
 )
 from mi_callback.estimation.dimension import intrinsic_dimension
-from mi_callback.estimation.flagging import judged, spaces_disagree, with_flags
+from mi_callback.estimation.flagging import judged, raised, with_flags
+from mi_callback.estimation.interval import Parts, interval, reads_either_way
 from mi_callback.estimation.neighbors import Metric, NeighborTable
 from mi_callback.estimation.parallel import Team, shared_among
-from mi_callback.estimation.permutation import Permutations, p_value
+from mi_callback.estimation.permutation import Permutations, p_value, stream
 from mi_callback.estimation.points import MOST, PILOT, NPoints, evaluation_points, points_needed
-from mi_callback.estimation.readings import Reading, read_table
+from mi_callback.estimation.projections import project
+from mi_callback.estimation.readings import Reading, greatest, read_table
 from mi_callback.estimation.records import Flag, MutualInformation, Unit
 from mi_callback.estimation.spaces.competition import read_in_best_space
 from mi_callback.estimation.subsampling import drop_singletons, subsample
@@ -37,8 +41,11 @@ __all__ = ["Estimator", "Space", "mutual_information"]
 Space = Literal["auto", "raw", "standard", "scores", "supervised"]
 
 _DUPLICATES = 0.01  # share of repeated samples that is worth a flag
-_CHECKED_SAMPLES = 2_000  # an estimate is checked on so many samples at the most, to cost little
 _CHECKED_ENTRIES = 2**20  # and a decoder is fitted on so many samples times columns, such as 10,000 x 100
+_PARTS = 4  # on which everything is done again: three degrees of freedom for what fits add to the error
+_SMALLEST_PART, _LARGEST_PART = 20, 1_250  # samples; of more than 5,000 some are in none, to cost little
+_PERMUTATIONS_OF_PARTS = 8  # they only take off what the greatest of several readings gains by chance
+_PURPOSE = 8  # of the stream that draws them
 _FEWEST_DECODED = 10  # samples: two a fold
 
 
@@ -57,6 +64,7 @@ class Estimator:
     Attributes:
         most_points: the most evaluation points to take, whatever ``n_points`` asks for; None for no limit.
         team: processes that all make the same estimates of the same samples, and share out the evaluation points.
+        n_parts: number of parts of the samples on which everything is done again, for the interval; 0 for none.
 
     Raises:
         ValueError, TypeError: an argument that is not understood.
@@ -85,13 +93,16 @@ class Estimator:
         self.n_points = check_points(n_points, self.k)
         self.most_points: int | None = None
         self.team: Team | None = None
+        self.n_parts = _PARTS
 
-    def estimate(self, x: Variable, y: Variable) -> MutualInformation:
+    def estimate(self, x: Variable, y: Variable, *, before: str = "") -> MutualInformation:
         """Mutual information I(x; y), in ``unit``.
 
         Args:
             x: the side whose neighbours are searched, such as a layer's activations.
             y: the side that is permuted, such as the target. Discrete if it says so.
+            before: the space that the same layer was read in before. "auto" stays in it until another is ahead, so
+                that curves do not jump between spaces that read alike.
 
         Raises:
             ValueError: different numbers of samples, or fewer than k + 2, single members of classes included.
@@ -102,7 +113,9 @@ class Estimator:
         taken_for = f"{y.name} as {y.kind}"
         x, y, flags = _without_singletons(x, y)
         with shared_among(self.team):
-            estimate = dataclasses.replace(self._estimate(x, y, flags), reason=taken_for)
+            estimate = dataclasses.replace(self._estimate(x, y, flags, before), reason=taken_for)
+        if self.team is not None:  # what fails on one fails on all, so that all remember the same
+            self.team.share(None)
         return judged(estimate, x=samples, labels=classes)
 
     def at_points(self, n_samples: int) -> bool:
@@ -142,14 +155,18 @@ class Estimator:
         return min(limits)
 
     def check(self, x: Variable, y: Variable, estimate: MutualInformation) -> MutualInformation:
-        """Hold an estimate of I(x; y) against what a decoder attains, and against distances in another space.
+        """Hold an estimate of I(x; y) against what a decoder attains, see ``held_against``.
 
         As it is done for the layers of a network; only where samples times columns are very many, the decoder is given
         fewer samples, on which it attains less.
         """
         part = np.arange(x.n_samples)[:: -(-x.values.size // _CHECKED_ENTRIES)]
         bound = self.usable(x.subset(part), y.subset(part)) if len(part) < x.n_samples else self.usable(x, y)
-        return judged(estimate, *self.compare_spaces(x, y, estimate), bound=bound)
+        return self.held_against(bound, estimate)
+
+    def held_against(self, bound: MutualInformation, estimate: MutualInformation) -> MutualInformation:
+        """An estimate in the light of a lower bound: with "auto" the greater of both, else flagged if it is lower."""
+        return judged(raised(estimate, bound) if self.space == "auto" else estimate, bound=bound)
 
     def usable(self, x: Variable, y: Variable) -> MutualInformation:
         """What a held-out linear decoder gets out of x about y, in ``unit``; NaN for fewer than ten samples.
@@ -174,27 +191,6 @@ class Estimator:
             return with_flags(record, Flag.CONSTANT)
         return with_flags(record, Flag.CONSTANT_DECODER) if usable.constant_decoder else record
 
-    def compare_spaces(self, x: Variable, y: Variable, estimate: MutualInformation) -> tuple[Flag, ...]:
-        """Hold normal scores against plain standardising, where they are what an estimate by ``auto`` rests on."""
-        if self.space != "auto" or estimate.space != "scores":
-            return ()
-        x, y, _ = _without_singletons(x, y)
-        every = -(-x.n_samples // _CHECKED_SAMPLES)
-        if every > 1:
-            rows = np.arange(x.n_samples)[::every]
-            x, y, _ = _without_singletons(x.subset(rows), y.subset(rows))
-        spaces: tuple[PlainSpace, ...] = ("scores", "standard")
-        scores, standard = (
-            float(
-                read_table(
-                    x.table(space, self.metric, self.k), y.target(space, self.metric, self.k), self.k
-                ).local.mean()
-            )
-            for space in spaces
-        )
-        stderr = estimate.stderr / per_nat(self.unit) * math.sqrt(every)  # the variance falls like 1 / n
-        return spaces_disagree(scores, standard, stderr)
-
     def without_null(
         self,
         local: NDArray[np.float64],
@@ -207,7 +203,7 @@ class Estimator:
     ) -> MutualInformation:
         """A record in ``unit`` from local values in nats, of an estimate that needs no null."""
         unit = per_nat(self.unit)
-        value = float(local.mean()) * unit
+        value, stderr = (one * unit for one in (float(local.mean()), float(local.std()) / math.sqrt(len(local))))
         return MutualInformation(
             mi=value,
             raw=value,
@@ -215,7 +211,7 @@ class Estimator:
             null_mean=0.0,
             null_std=math.nan,
             p_value=None,
-            stderr=float(local.std()) / math.sqrt(len(local)) * unit,
+            stderr=stderr,
             unit=self.unit,
             k=self.k,
             n_samples=n_samples,
@@ -225,6 +221,7 @@ class Estimator:
             reason=reason,
             noise_std=noise_std,
             n_points=len(local),
+            interval=(value - 2 * stderr, value + 2 * stderr),
         )
 
     def failed(self, n_samples: int) -> MutualInformation:
@@ -234,7 +231,7 @@ class Estimator:
         record = self.without_null(nothing, n_samples, "none", "none", reason="")
         return dataclasses.replace(record, null_mean=math.nan, p_value=p_value, n_points=None)
 
-    def _estimate(self, x: Variable, y: Variable, flags: set[Flag]) -> MutualInformation:
+    def _estimate(self, x: Variable, y: Variable, flags: set[Flag], before: str = "") -> MutualInformation:
         name = "ross" if y.discrete else "ksg"
         n = x.n_samples
         if x.is_constant or y.is_constant:
@@ -253,6 +250,8 @@ class Estimator:
         points = self.points(n, local)
         if _share_of_repeats(table, target) > _DUPLICATES:
             flags.add(Flag.DUPLICATES)
+        dimension = intrinsic_dimension(table)
+        reading, permutations = None, Permutations(n, self.n_permutations, self.seed, points)
         if fits:
             fitted = read_in_best_space(
                 x,
@@ -266,46 +265,112 @@ class Estimator:
                 n_permutations=self.n_permutations,
                 seed=self.seed,
                 always=self.space == "supervised",
+                before=before,
             )
             if fitted is not None:
-                return self._record(fitted, n, name, space, flags, intrinsic_dimension(table))
-        table, target = sides(points)
-        reading = read_table(table, target, self.k, Permutations(n, self.n_permutations, self.seed, points))
-        parts = subsample(table, target, self.k, self.seed, local=reading.local, balanced=space != "raw")
-        reading = dataclasses.replace(reading, stderr=parts.stderr, half=parts.half)
-        return self._record(reading, n, name, space, flags, intrinsic_dimension(table))
+                reading, permutations = fitted
+        if reading is None:
+            table, target = sides(points)
+            reading = read_table(table, target, self.k, permutations)
+            parts = subsample(table, target, self.k, self.seed, local=reading.local, balanced=space != "raw")
+            reading = dataclasses.replace(reading, stderr=parts.stderr, half=parts.half)
+            dimension = intrinsic_dimension(table)
+        if self.space == "auto":
+            projected = project(
+                x.in_space("scores"),
+                y.labels.codes if y.discrete else y.in_space("scores"),
+                k=self.k,
+                metric=self.metric,
+                permutations=permutations,
+                points=points,
+                seed=self.seed,
+            )
+            reading = greatest([reading, *projected])
+        dimensions = dimension, intrinsic_dimension(target) if isinstance(target, NeighborTable) else math.nan
+        return self._record(reading, n, name, space, flags, dimensions, self._on_parts(x, y), _most(y))
+
+    def _on_parts(self, x: Variable, y: Variable) -> Parts:
+        """The same on parts of the samples, everything fitted anew."""
+        size = min(x.n_samples // max(self.n_parts, 1), _LARGEST_PART)
+        nothing = Parts(np.empty(0), 0)
+        if not self.n_parts or size < _SMALLEST_PART:
+            return nothing
+        smaller = copy.copy(self)
+        smaller.n_permutations, smaller.n_points, smaller.n_parts = _PERMUTATIONS_OF_PARTS, None, 0
+        order = stream(self.seed, _PURPOSE).permutation(x.n_samples)
+        values = []
+        for start in range(0, self.n_parts * size, size):
+            rows = np.sort(order[start : start + size])
+            try:
+                a, b, _ = _without_singletons(x.subset(rows), y.subset(rows))
+            except ValueError:  # each of so few has a class of its own
+                return nothing
+            if a.n_samples < _SMALLEST_PART:
+                return nothing
+            values.append(smaller._estimate(a, b, set()).mi / per_nat(self.unit))
+        return Parts(np.array(values), size)
 
     def _record(
-        self, reading: Reading, n_samples: int, estimator: str, space: str, flags: set[Flag], dimension: float
+        self,
+        reading: Reading,
+        n_samples: int,
+        estimator: str,
+        space: str,
+        flags: set[Flag],
+        dimensions: tuple[float, float],
+        parts: Parts,
+        most: float,
     ) -> MutualInformation:
         """From a reading in nats to a record in the unit asked for."""
         unit, null, raw = per_nat(self.unit), reading.null, float(reading.local.mean())
         mean = float(null.mean()) if null.size else 0.0
+        p, where = p_value(raw, null), reading.fitted_space or space
+        stderr = float(np.fmax(reading.stderr, parts.stderr(n_samples)))
+        if reads_either_way(where, dimensions):
+            flags = flags | {Flag.EITHER_WAY}
+        low, high = interval(
+            raw - mean,
+            stderr,
+            p,
+            certified=reading.certified,
+            parts=parts,
+            n_samples=n_samples,
+            dimensions=dimensions,
+            space=where,
+            most=most,
+        )
         return MutualInformation(
             mi=(raw - mean) * unit,
             raw=raw * unit,
             null=null * unit,
             null_mean=mean * unit,
             null_std=float(null.std(ddof=1)) * unit if null.size > 1 else math.nan,
-            p_value=p_value(raw, null),
-            stderr=reading.stderr * unit,
+            p_value=p,
+            stderr=stderr * unit,
             unit=self.unit,
             k=self.k,
             n_samples=n_samples,
-            estimator=estimator,
-            space=reading.fitted_space or space,
+            estimator="copula" if reading.is_bound else estimator,
+            space=where,
             is_fitted=reading.fitted_space is not None,
-            intrinsic_dim=dimension,
+            intrinsic_dim=dimensions[0],
             flags=tuple(flag for flag in Flag if flag in flags),
             n_completed=reading.n_completed,
             half=reading.half * unit,
+            interval=(low * unit, high * unit),
+            part_mi=parts.mean * unit,
+            part_size=parts.size,
             n_points=len(reading.local),
         )
 
     def _nothing(self, n_samples: int, estimator: str, flags: set[Flag]) -> MutualInformation:
         """The record of a side that does not vary."""
         reading = Reading(np.zeros(n_samples), np.zeros(self.n_permutations), 0, stderr=0.0, half=0.0)
-        return self._record(reading, n_samples, estimator, self.space, flags | {Flag.CONSTANT}, math.nan)
+        parts = Parts(np.empty(0), 0)
+        record = self._record(
+            reading, n_samples, estimator, self.space, flags | {Flag.CONSTANT}, (math.nan, math.nan), parts, 0.0
+        )
+        return dataclasses.replace(record, interval=(0.0, 0.0))
 
 
 def _without_singletons(x: Variable, y: Variable) -> tuple[Variable, Variable, set[Flag]]:
@@ -319,6 +384,14 @@ def _without_singletons(x: Variable, y: Variable) -> tuple[Variable, Variable, s
             f"{y.n_samples} samples. Use discrete=False if the values are numbers."
         )
     return x.subset(kept), y.subset(kept), {Flag.SINGLETONS}
+
+
+def _most(y: Variable) -> float:
+    """H(Y) of classes, in nats: what no layer can exceed."""
+    if not y.discrete:
+        return math.inf
+    shares = y.labels.sizes / y.n_samples
+    return float(entr(shares).sum())
 
 
 def _share_of_repeats(table: NeighborTable, target: Target) -> float:

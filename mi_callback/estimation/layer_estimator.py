@@ -34,11 +34,10 @@ __all__ = ["AT_POINTS", "BY_NEIGHBORS", "LayerEstimator", "Measured"]
 BY_NEIGHBORS = ("ksg", "ross")
 """Names of the estimators that read tables of neighbours."""
 
-AT_POINTS = (*BY_NEIGHBORS, "mixture")
+AT_POINTS = (*BY_NEIGHBORS, "copula", "mixture")
 """Names of the estimators that take local values at evaluation points."""
 
 _WITNESS_SAMPLES = 2_000  # further estimates for the verdict are made on so many samples, to cost little
-_SPACES_EVERY = 10  # measurements between comparisons of spaces
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,13 +79,13 @@ class LayerEstimator:
         self._x_dimension = math.nan
         self._ceilings: Ceilings | None = None
         self.ceiling_error: Exception | None = None
-        self._checks: dict[str, tuple[int, tuple[Flag, ...]]] = {}
+        self._spaces: dict[str, str] = {}
 
     def estimate_by(self, estimator: Estimator) -> None:
         """Estimate by another estimator from now on, such as one with other evaluation points."""
         self.estimator = estimator
         self._without_null = copy.copy(estimator)
-        self._without_null.n_permutations = 0
+        self._without_null.n_permutations = self._without_null.n_parts = 0
 
     def _for_resolution(self, n_samples: int) -> Estimator:
         """The estimator for what is infinite: no space reads it better, and at the pilot's points the tables are there.
@@ -94,6 +93,7 @@ class LayerEstimator:
         Its error bar is .02 nats of 5 there (60,000 images, perceptron), and all layers share the table of X.
         """
         estimator = copy.copy(self.estimator)
+        estimator.n_parts = 0
         if estimator.space == "auto":
             estimator.space = "scores"
         if estimator.n_points == "auto" and n_samples > MOST:
@@ -148,11 +148,11 @@ class LayerEstimator:
             return self.estimator.estimate(y, self._x_to_pair)
         information = self.estimator.estimate(x, y)
         self._x_dimension = information.intrinsic_dim
-        return judged(information, bound=self.estimator.usable(x, y))
+        return self.estimator.held_against(self.estimator.usable(x, y), information)
 
-    def measure(self, asked: str, t: Variable, *, is_stochastic: bool = False) -> list[Measured]:
-        """All that is measured of a layer where a quantity is asked for; see ``measured_for``."""
-        return self.target(t) if asked == "target" else self.input(t, is_stochastic=is_stochastic)
+    def measure(self, asked: str, t: Variable, *, noise: str = "") -> list[Measured]:
+        """All that is measured of a layer where a quantity is asked for; see ``measured_for`` and ``input``."""
+        return self.target(t) if asked == "target" else self.input(t, noise=noise)
 
     def target(self, t: Variable) -> list[Measured]:
         """I(T;Y) and the usable part of it."""
@@ -163,14 +163,13 @@ class LayerEstimator:
             [("usable", lambda: self.estimator.usable(t, y)), ("target", lambda: self._of_target(t, y))],
         )
         if total.error is None:
-            total = dataclasses.replace(total, estimate=judged(total.estimate, bound=usable.estimate))
+            total = dataclasses.replace(total, estimate=self.estimator.held_against(usable.estimate, total.estimate))
         return [total, usable]
 
     def _of_target(self, t: Variable, y: Variable) -> MutualInformation:
-        estimate = self.estimator.estimate(t, y)
+        estimate = self._remembered(t, y, self.estimator)
         reason = "classes: neighbours of the same class (Ross 2014)" if y.discrete else "by neighbours (Kraskov 2004)"
-        estimate = dataclasses.replace(estimate, reason=f"{reason}; {estimate.reason}")
-        return judged(estimate, *self._space_flags(t, y, estimate))
+        return dataclasses.replace(estimate, reason=f"{reason}; {estimate.reason}")
 
     def _attempt(self, layer: str, quantity: str, measure: Callable[[], MutualInformation]) -> Measured:
         """A reading, or its error: what goes wrong with one quantity takes no other with it."""
@@ -180,15 +179,15 @@ class LayerEstimator:
         except Exception as error:  # the caller decides what to do
             return Measured(layer, quantity, self.estimator.failed(self._y.n_samples), error)
 
-    def input(self, t: Variable, *, is_stochastic: bool = False) -> list[Measured]:
+    def input(self, t: Variable, *, noise: str = "") -> list[Measured]:
         """I(X;T), routed by what the layer is.
 
         Args:
             t: the layer.
-            is_stochastic: whether the layer draws noise of its own, so that T given X is not a point.
+            noise: why T given X is not a point, such as noise that the layer draws; empty for a deterministic layer.
         """
-        if is_stochastic:
-            return self._own_noise(t)
+        if noise:
+            return self._own_noise(t, noise)
         if self.noise_std:
             return self._measurement_noise(t)
         if self._x_is_enumerable:
@@ -208,13 +207,18 @@ class LayerEstimator:
     def _by_neighbors(self, t: Variable, reason: str, estimator: Estimator, *flags: Flag) -> MutualInformation:
         assert self._x_to_pair is not None
         x = self._x_to_pair
-        estimate = estimator.estimate(t, x)
+        estimate = self._remembered(t, x, estimator)
         if math.isnan(self._x_dimension) and not x.discrete and Flag.CONSTANT not in estimate.flags:
             self._x_dimension = self._dimension_of(x, estimate)
         estimate = dataclasses.replace(estimate, reason=f"{reason}; {estimate.reason}")
-        if estimator is self.estimator:
-            flags = (*flags, *self._space_flags(t, x, estimate))
         return judged(estimate, *flags, partner_dim=math.nan if x.discrete else self._x_dimension)
+
+    def _remembered(self, t: Variable, partner: Variable, estimator: Estimator) -> MutualInformation:
+        """An estimate in the space that the layer was read in before, unless another is ahead."""
+        key = f"{t.name} {partner.name}"
+        estimate = estimator.estimate(t, partner, before=self._spaces.get(key, ""))
+        self._spaces[key] = estimate.space
+        return estimate
 
     def _dimension_of(self, x: Variable, estimate: MutualInformation) -> float:
         """Intrinsic dimension of X, off the table that an estimate has made of it; on a line there is none to ask."""
@@ -225,10 +229,10 @@ class LayerEstimator:
         points = evaluation_points(x.n_samples, estimate.n_points or x.n_samples, e.seed)
         return intrinsic_dimension(x.table(space, e.metric, e.k, points))
 
-    def _own_noise(self, t: Variable) -> list[Measured]:
+    def _own_noise(self, t: Variable, noise: str) -> list[Measured]:
         """A layer that is truly noisy: from its own samples, held against a bound by a decoder."""
         assert self._x_to_pair is not None
-        reason = "layer with noise of its own: from its samples"
+        reason = f"{noise}: from its samples"
         if self.noise_std:
             reason += "; noise_std does not apply"
         estimate = self._by_neighbors(t, reason, self.estimator)
@@ -297,17 +301,6 @@ class LayerEstimator:
             self._x_part = self._x_to_pair if every == 1 else self._x_to_pair.subset(rows)
         other = self._without_null.estimate(Variable(noisy, name="noisy activations"), self._x_part)
         return Witness(f"{other.estimator} of T + sigma Z, sigma = {self.noise_std[0]:g}", other.mi, other.stderr)
-
-    def _space_flags(self, t: Variable, partner: Variable, estimate: MutualInformation) -> tuple[Flag, ...]:
-        """Compare spaces at every tenth measurement; between, what was found stands."""
-        if estimate.space != "scores":
-            return ()
-        key = f"{t.name} {partner.name}"
-        count, flags = self._checks.get(key, (0, ()))
-        if count % _SPACES_EVERY == 0:
-            flags = self.estimator.compare_spaces(t, partner, estimate)
-        self._checks[key] = (count + 1, flags)
-        return flags
 
 
 def _of_input(

@@ -228,7 +228,8 @@ class NeighborTable:
         is_new = ~np.isin(samples, self.samples, assume_unique=True)
 
         def with_rows(table: NeighborTable, n_rows: int) -> NeighborTable:
-            return replace(table, **{name: np.empty((n_rows, *own.shape[1:]), own.dtype) for name, own in rows.items()})
+            empty: dict[str, Any] = {name: np.empty((n_rows, *own.shape[1:]), own.dtype) for name, own in rows.items()}
+            return replace(table, **empty)
 
         names = ("samples", "indices", "distances", "lengths", "radii", "farthest", "copies")
         rows = {name: getattr(self, name) for name in names}

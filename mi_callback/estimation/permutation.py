@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK", "Permutations", "p_value", "stream"]
+__all__ = ["BLOCK", "Permutations", "PermutationsWithin", "p_value", "stream"]
 
 _PERMUTATION = 1  # purpose of a stream
 _MOST_STEPS = 1_000  # drawn at once, so that a smaller number of permutations has the same first ones
@@ -88,6 +89,37 @@ class Permutations:
         inverses = np.empty_like(batch)
         np.put_along_axis(inverses, batch, np.arange(self.n_samples, dtype=np.int32)[None], axis=1)
         return batch[:, samples], inverses[:, targets]
+
+
+class PermutationsWithin(Permutations):
+    """Permutations within parts that share no sample, such as the halves that fitted spaces are read in.
+
+    Args:
+        parts: shapes (m_1,), (m_2,), ...: the samples of each, ascending; together all of them.
+        n_permutations: number of permutations P.
+        seed: seed of the first part; the next ones follow.
+        points: shape (Q,), ascending; None if all samples are points.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[NDArray[np.integer]],
+        n_permutations: int,
+        seed: int,
+        points: NDArray[np.integer] | None = None,
+    ) -> None:
+        super().__init__(sum(map(len, parts)), n_permutations, seed)
+        self._within = []
+        for number, part in enumerate(parts):
+            places = None if points is None else np.flatnonzero(np.isin(part, points, assume_unique=True))
+            self._within.append((part, Permutations(len(part), n_permutations, seed + number, places)))
+
+    def batch(self, start: int, stop: int) -> NDArray[np.int32]:
+        """As of the whole; each sample's partner is of its own part."""
+        whole = np.empty((stop - start, self.n_samples), np.int32)
+        for part, permutations in self._within:
+            whole[:, part] = part[permutations.batch(start, stop)]
+        return whole
 
 
 class _Shifted:

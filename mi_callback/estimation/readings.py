@@ -9,8 +9,8 @@ The same without tables, in a dozen lines of numpy, is ``tests/naive.py``, which
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -24,15 +24,16 @@ from mi_callback.estimation.parallel import run_in_threads
 from mi_callback.estimation.permutation import BLOCK, Permutations
 from mi_callback.estimation.targets import LabelTarget, ScalarTarget, Target
 
-__all__ = ["Reading", "digamma_table", "read_table"]
+__all__ = ["Reading", "digamma_table", "greatest", "read_table"]
 
 _BATCH = 1 + 13 * BLOCK  # permutations at once, the identity among them
+_UNSURE = 0.02  # nats that neighbours may read too much without a standard error showing it: of classes far apart
 _BATCH_ENTRIES = 2**27  # entries of an array of permutations at once: 512 MB; a row's distances are needed once a batch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reading:
-    """What tables and targets say, in nats.
+    """What was read, and the same under permutations, in nats.
 
     Attributes:
         local: shape (R,): the terms whose mean is the estimate, one for each row of the table.
@@ -40,7 +41,11 @@ class Reading:
         n_completed: rows that reached beyond a table and were completed exactly.
         stderr: standard error of the estimate; NaN if it was not asked for, or n is too small for it.
         half: mean of the estimates on halves of the samples; NaN likewise.
-        fitted_space: names of the spaces fitted to the samples in which it was read; None if nothing was fitted.
+        fitted_space: names of the spaces fitted to the samples in which it was read, or of the projection; None if
+            nothing was fitted.
+        is_bound: whether it is a held-out lower bound, which permutations need not be taken off from.
+        certified: the most that bounds and projections, which err downwards alone, leave below three standard errors;
+            of what neighbours read .02 nats less.
     """
 
     local: NDArray[np.float64]
@@ -49,6 +54,8 @@ class Reading:
     stderr: float = math.nan
     half: float = math.nan
     fitted_space: str | None = None
+    is_bound: bool = False
+    certified: float = -math.inf
 
 
 def digamma_table(n: int) -> NDArray[np.float64]:
@@ -125,6 +132,27 @@ def _terms_beyond(
         targets = pairing.rows[rows[missing], which[missing]]
         y_counts[missing] = target.count_nearer(targets, radii[missing], _ratio(table, target)) + 1
     return np.asarray(psi[k] - psi[x_counts] - psi[y_counts])
+
+
+def greatest(readings: Sequence[Reading]) -> Reading:
+    """The greatest of several readings of the same information, with the null of the greatest.
+
+    Each is held against its own mean under permutations before they are compared, unless it is a bound. What is left
+    of the comparison under independence, the winner's curse, is in the null, and so in its mean.
+
+    Args:
+        readings: of the same rows, under the same permutations.
+    """
+    shifts = [0.0 if one.is_bound or not one.null.size else float(one.null.mean()) for one in readings]
+    values = [float(one.local.mean()) - shift for one, shift in zip(readings, shifts, strict=True)]
+    best = int(np.argmax(values))
+    null = np.max([one.null - shift for one, shift in zip(readings, shifts, strict=True)], axis=0)
+    others = (
+        value - 3 * one.stderr - (0 if one.is_bound else _UNSURE)
+        for value, one in zip(values, readings, strict=True)
+        if one.fitted_space
+    )
+    return replace(readings[best], null=null + shifts[best], certified=max(others, default=-math.inf))
 
 
 def _batch_size(n: int) -> int:

@@ -48,10 +48,6 @@ class Flag(enum.Enum):
         "The estimate still moves with the number of samples: half of them give a different value. Read it as a bound "
         "in the direction of the drift, and use more samples, or for I(X;T) a larger noise_std."
     )
-    SPACES_DISAGREE = (
-        "The estimate depends on the space in which distances are taken, although the truth does not. Trust no change "
-        "that is smaller than the difference; compare space='scores' with space='supervised'."
-    )
     FEW_PER_CLASS = (
         "A class has fewer than three times k members, so its neighbours reach across its whole cloud. Merge rare "
         "classes or gather more samples."
@@ -77,9 +73,23 @@ class Flag(enum.Enum):
         "A deterministic layer of a continuous input has infinite I(X;T); the reading shows the resolution of the "
         "samples, not compression. Set noise_std to measure I(X; T + sigma Z)."
     )
+    UNBOUNDED = (
+        "The truth may be more than twice as large, or nothing bounds it from above: of many dimensions little or "
+        "nothing was found, or the samples are too few. Absence of evidence is all there is: use more samples or a "
+        "narrower layer."
+    )
+    EITHER_WAY = (
+        "Both sides fill many dimensions and only their neighbours show the dependence: the estimate may be too high "
+        "as well as too low, as where the norm alone carries the information. Rely on the low end of the interval."
+    )
     DATA_PROCESSING = (
         "The estimate exceeds that of a layer it should be bounded by, beyond error bars, which no chain of layers can "
         "do. One of the two is biased, unless connections skip layers."
+    )
+    BELOW_TARGET = (
+        "I(X;T) lies below what the same layer holds on the target, beyond error bars, and cannot: all that a layer "
+        "knows of Y it has from X. It is read too low, most often because X has many dimensions. Use more samples, "
+        "give what X is in fewer dimensions as a third value of batch_fn, or set noise_std."
     )
 
     @property
@@ -113,10 +123,16 @@ class MutualInformation:
         null_std: standard deviation of ``null`` (``ddof=1``), NaN for fewer than two permutations.
         p_value: ``(1 + #{null >= raw}) / (1 + P)``, None without permutations (Phipson & Smyth 2010,
             doi:10.2202/1544-6115.1585).
-        stderr: subsampling standard error of ``raw``, in ``unit``; NaN where n is too small for it.
+        stderr: standard error of ``raw``, in ``unit``: by subsampling, or by the spread of estimates on parts with all
+            fits made anew, whichever is larger; NaN where n is too small for it.
         unit: "bits" or "nats".
         k: number of neighbours.
         n_samples: number of samples n that entered the estimate.
+        interval: low and high, in ``unit``, which hold the truth in about 95 of 100 cases; infinite at the top where
+            nothing bounds it. See ``mi_callback/estimation/interval.py``.
+        part_mi: mean of the estimates on parts of the samples, fits and choices made anew, in ``unit``; NaN without.
+            How far ``mi`` lies above says how much it still rises with n.
+        part_size: number of samples in each of these parts; 0 without.
         n_points: number of evaluation points, the samples at which local values were taken; None if unknown.
         estimator: name of the estimator, such as "ksg" or "ross".
         space: name of the space in which distances were taken.
@@ -156,13 +172,17 @@ class MutualInformation:
     noise_std: float | None = None
     reduction: str | None = None
     n_points: int | None = None
+    interval: tuple[float, float] = (math.nan, math.nan)
+    part_mi: float = math.nan
+    part_size: int = 0
 
     def __repr__(self) -> str:
         """What a reader wants to see first; the null and the rest are attributes."""
         p_value = "" if self.p_value is None else f", p_value={self.p_value:.3g}"
         flags = f", flags=[{', '.join(flag.label for flag in self.flags)}]" if self.flags else ""
+        low, high = self.interval
         return (
-            f"MutualInformation({self.mi:.3f} \N{PLUS-MINUS SIGN} {self.stderr:.3f} {self.unit}{p_value}, "
+            f"MutualInformation({self.mi:.3f} in [{low:.3f}, {high:.3f}] {self.unit}{p_value}, "
             f"n_samples={self.n_samples}, estimator={self.estimator!r}, space={self.space!r}{flags})"
         )
 

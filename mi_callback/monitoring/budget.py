@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lightning.pytorch.utilities import rank_zero_warn
+from mi_callback.monitoring.telling import warn
 
 __all__ = ["FEWEST_POINTS", "Budget"]
 
@@ -128,7 +128,7 @@ class Budget:
         self._warned = True
         an_epoch = training / every_n_epochs
         enough = math.ceil(least / max(self._allowed(an_epoch), 1e-9))
-        rank_zero_warn(
+        warn(
             f"Measuring mutual information takes {least:.2g} s however few its evaluation points are, the pass over "
             f"the training set {now.others:.2g} s of it: more than budget={self.share:g} of the time, with "
             f"{training:.2g} s of training between two measurements. It goes on with {self._fewest} points. "

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from lightning.pytorch.utilities import rank_zero_warn
+from mi_callback.monitoring.telling import warn
 
 __all__ = ["Cost"]
 
@@ -29,12 +29,12 @@ class Cost:
 
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Take the time of a block as that of a part."""
+        """Add the time of a block to that of a part."""
         began = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = time.perf_counter() - began
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
 
     def start(self) -> float:
         """Begin a measurement.
@@ -64,7 +64,7 @@ class Cost:
             return
         self._advised = True
         parts = ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items())
-        rank_zero_warn(
+        warn(
             f"Measuring mutual information takes {share:.0%} of the time ({parts}; {training:.1f} s of training since "
             f"the last measurement). To spend less, set max_samples below the {n_samples} samples measured, take "
             f"fewer evaluation points with budget or n_points, measure less often with every_n_epochs, or name fewer "

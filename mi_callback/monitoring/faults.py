@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Literal
 
-from lightning.pytorch.utilities import rank_zero_warn
+from mi_callback.monitoring.telling import warn
 
 __all__ = ["Faults", "OnError"]
 
@@ -60,9 +60,9 @@ class Faults:
                 self._warned.add(kind)
                 shown = ", ".join(layers[:5]) + (f" and {len(layers) - 5} more" if len(layers) > 5 else "")
                 where = f"epoch {epoch}" + (f", layer {shown}" if layers else "")
-                rank_zero_warn(
+                warn(
                     f"Measuring mutual information failed in part ({where}): {kind[1]} while {kind[0]}: {error} "
-                    "Training goes on; NaN is logged for values that are missing, and failures of this kind are not "
+                    "Values that are missing are NaN, all else goes on, and failures of this kind are not "
                     "told again. Use on_error='raise' to stop at the first.",
                     category=RuntimeWarning,
                 )

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
+
+from mi_callback.monitoring.telling import warn
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -51,7 +52,7 @@ class Handback:
             torch.save(state(), unfinished)
             os.replace(unfinished, path)
         except OSError as error:
-            rank_zero_warn(
+            warn(
                 f"The history could not be handed back to the process that started training ({error}), where it stays "
                 "as it was. It is in checkpoints; make room in the temporary folder, or name another by TMPDIR.",
                 category=RuntimeWarning,

@@ -10,9 +10,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
-__all__ = ["progress_bar"]
+__all__ = ["Progress", "no_progress", "progress_bar"]
+
+Progress = Callable[[str], contextlib.AbstractContextManager[Callable[[int, int | None], None]]]
+"""From what goes on to what shows how far it is, see ``progress_bar``."""
 
 _PATIENCE = 2.0  # seconds before a bar appears: what is over by then needs none; by hand
+
+
+@contextlib.contextmanager
+def no_progress(description: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show nothing."""
+    yield lambda done, total: None
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mi_callback.estimation.layer_estimator import Measured
@@ -13,7 +13,7 @@ from mi_callback.reporting.history import History
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
-__all__ = ["draw", "lay_out", "layer_dimensions", "log_scalars", "logged_step", "losses"]
+__all__ = ["draw", "lay_out", "layer_dimensions", "log_scalars", "logged_step", "losses", "scalars", "tag_of"]
 
 
 def logged_step(trainer: Trainer) -> int:
@@ -21,29 +21,33 @@ def logged_step(trainer: Trainer) -> int:
     return max(trainer.fit_loop.epoch_loop._batches_that_stepped - 1, 0)
 
 
-def log_scalars(
-    trainer: Trainer,
-    pl_module: LightningModule,
-    results: Sequence[Measured],
-    seconds: Mapping[str, float],
-    prefix: str = "",
-) -> None:
-    """Log through the module, the one way that EarlyStopping and ModelCheckpoint can see; tags begin with prefix."""
-    if trainer.barebones:
-        return
+def tag_of(name: str, data: str) -> str:
+    """Beginning of a quantity's tags; of all data but training data it ends in their name."""
+    return quantity(name).tag if data == "train" else f"{quantity(name).tag}_{data}"
+
+
+def scalars(results: Sequence[Measured], data: str = "train") -> dict[str, float]:
+    """What is logged of one data set, by tag."""
     values: dict[str, float] = {}
     for result in results:
-        estimate, tag = result.estimate, quantity(result.quantity).tag
-        parts = {"": estimate.mi, "_raw": estimate.raw, "_stderr": estimate.stderr}
+        estimate, tag = result.estimate, tag_of(result.quantity, data)
+        low, high = estimate.interval
+        parts = {"": estimate.mi, "_low": low, "_high": high, "_raw": estimate.raw, "_stderr": estimate.stderr}
         if estimate.p_value is not None:
             parts |= {"_null_std": estimate.null_std, "_pvalue": estimate.p_value}
         values |= {f"{tag}{suffix}/{result.layer}": value for suffix, value in parts.items()}
-    values |= {f"mi_dimension/{layer}": value for layer, value in layer_dimensions(results).items()}
-    values |= {f"mi_seconds/{part}": value for part, value in seconds.items()}
+    dimension = tag_of("dimension", data)
+    return values | {f"{dimension}/{layer}": value for layer, value in layer_dimensions(results).items()}
+
+
+def log_scalars(trainer: Trainer, pl_module: LightningModule, values: Mapping[str, float]) -> None:
+    """Log through the module, the one way that EarlyStopping and ModelCheckpoint can see."""
+    if trainer.barebones:
+        return
     several = trainer.world_size > 1  # all have the same values: the largest is the value, and a mean might round
     for name, value in values.items():
         pl_module.log(
-            prefix + name,
+            name,
             float(value),
             on_step=False,
             on_epoch=True,
@@ -56,11 +60,12 @@ def log_scalars(
 def layer_dimensions(results: Sequence[Measured]) -> dict[str, float]:
     """Intrinsic dimension of each layer: a property of the layer, whichever of its estimates it was read off."""
     dimensions: dict[str, float] = {}
-    for (
-        one
-    ) in QUANTITIES.values():  # in one order: read off another quantity it differs where rare classes are left out
+    # in one order: read off another quantity it differs where rare classes are left out
+    for name, one in QUANTITIES.items():
         for result in results if one.has_dimension else ():
-            if result.quantity == one.name and not math.isfinite(dimensions.get(result.layer, math.nan)):
+            if name in (result.quantity, quantity(result.quantity).base) and not math.isfinite(
+                dimensions.get(result.layer, math.nan)
+            ):
                 dimensions[result.layer] = result.estimate.intrinsic_dim
     return dimensions
 
@@ -85,12 +90,12 @@ def draw(trainer: Trainer, history: History, step: int, prefix: str = "") -> lis
     return failures
 
 
-def lay_out(trainer: Trainer, quantities: Iterable[str]) -> None:
-    """Show loggers that can use it which scalars belong in one chart."""
+def lay_out(trainer: Trainer, tags: Mapping[str, bool]) -> None:
+    """Show loggers that can use it which scalars belong in one chart, see ``log_layout``."""
     if trainer.is_global_zero:
         from mi_callback.reporting.loggers import log_layout
 
-        log_layout(trainer.loggers, quantities)
+        log_layout(trainer.loggers, tags)
 
 
 def losses(trainer: Trainer) -> dict[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_warn
+from mi_callback.monitoring.telling import warn
 
 __all__ = ["Arguments", "state_to_resume"]
 
@@ -64,7 +64,7 @@ def state_to_resume(
     nearest = min(found, key=lambda one: len(one.differences(own, defaults, identity)))
     changed = nearest.differences(own, defaults, identity)
     if changed:
-        rank_zero_warn(
+        warn(
             f"The checkpoint's mutual information was measured with {_shown(changed, nearest.arguments, defaults)}, "
             f"and is now measured with {_shown(changed, own, defaults)}. The two are not comparable: what the "
             "checkpoint holds is left out, and the history begins where training resumes. Give the same arguments to "
@@ -78,7 +78,7 @@ def state_to_resume(
     ):
         changed = nearest.differences(own, defaults, names)
         if changed:
-            rank_zero_warn(
+            warn(
                 f"Mutual information was measured with {_shown(changed, nearest.arguments, defaults)} before the "
                 f"checkpoint, and is now measured with {_shown(changed, own, defaults)}. {means}",
             )

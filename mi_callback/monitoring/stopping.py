@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch.utilities import rank_zero_warn
+from mi_callback.monitoring.telling import warn
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -31,7 +31,7 @@ def warn_of_stale_values(trainer: Trainer, prefix: str, every_n_epochs: int) -> 
             continue
         checks = _checks_a_measurement(trainer, callback, every_n_epochs)
         if checks > 1 and patience < checks:
-            rank_zero_warn(
+            warn(
                 f"EarlyStopping({watched!r}, patience={patience}) ends training before a second value is there: it "
                 f"looks {checks} times for each value that is measured with every_n_epochs={every_n_epochs}, and takes "
                 f"one that has not changed for no improvement. Use patience={max(patience, 1) * checks} to wait for "

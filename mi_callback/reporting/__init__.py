@@ -12,7 +12,15 @@ from mi_callback.reporting.series import Ceiling, Series
 from mi_callback.reporting.table import summary
 
 if TYPE_CHECKING:
-    from mi_callback.reporting.figures import curves, depth_profile, draw_figures, heat_map, information_plane, overlay
+    from mi_callback.reporting.figures import (
+        curves,
+        depth_profile,
+        draw_figures,
+        gap,
+        heat_map,
+        information_plane,
+        overlay,
+    )
 
 __all__ = [
     "Ceiling",
@@ -21,6 +29,7 @@ __all__ = [
     "curves",
     "depth_profile",
     "draw_figures",
+    "gap",
     "heat_map",
     "information_plane",
     "log_figures",

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mi_callback.estimation.records import Flag, MutualInformation
+from mi_callback.estimation.records import MutualInformation
 from mi_callback.quantities import limit
-from mi_callback.quantities import quantity as quantity_of
 from mi_callback.reporting.files import FORMAT, is_history_state, load, save
-from mi_callback.reporting.series import ROW_KEYS, Ceiling, Row, Series, series_of
+from mi_callback.reporting.part import Part
+from mi_callback.reporting.series import ROW_KEYS, Ceiling, Row, Series
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["History"]
 
-_BY_NEIGHBORS = {"ksg", "ross"}  # names of estimators
-
 
 class History:
-    """The estimates of training, one row a run, layer, quantity and epoch, in the order of measurement.
+    """The estimates of training, one row a run, data set, layer, quantity and epoch, in the order of measurement.
 
     A run is one training from its start; one that resumes from a checkpoint is the same run. Everything here is about
     the last run, but for ``to_rows``, files and ``len``, which hold all of them; ``of_run`` gives another by itself.
+    Where a run has several data sets, curves and limits are those of the first, unless another is asked for;
+    ``of_data`` gives another by itself.
 
     What is measured again at an epoch that is already there, as happens when training resumes from a checkpoint that
     was written in the middle of an epoch, replaces the earlier row: the curve follows the weights that training went
@@ -51,19 +51,15 @@ class History:
 
     def _start(self, run: int) -> None:
         self._run = run
-        self._rows: dict[tuple[int, str, str], Row] = {}  # of this run
-        # the same by quantity, layer and epoch: curves are read at every drawing, and the rows may be many
-        self._curves: dict[str, dict[str, dict[int, Row]]] = {}
-        self._series: dict[str, dict[str, Series]] = {}  # read from ``_curves`` already: several figures ask for them
-        self._layers: dict[str, None] = {}  # a set in the order of first measurement
-        self._estimators: dict[str, set[str]] = {}  # quantity to the estimators that measured it
-        self._noise: dict[str, float] = {}  # quantity to the measurement noise that it was measured under
-        self._ceilings: dict[str, Ceiling] = {}
+        self._name: str | None = None  # of this run, in a history of several that were merged
+        self._parts: dict[str, Part] = {}  # of this run, by data set
+        # data set, epoch, layer and quantity of each row of this run, in the order of measurement
+        self._order: dict[tuple[str, int, str, str], None] = {}
         self._metrics: dict[str, dict[int, float]] = {}
 
     def begin_run(self) -> None:
         """Let what is added from now on be a new run; a run that nothing was measured in is not kept."""
-        if self._rows:
+        if self._order:
             self._earlier.append(self._alone())
             self._start(self._run + 1)
 
@@ -72,6 +68,28 @@ class History:
         alone = copy.copy(self)
         alone._earlier = []
         return alone
+
+    @property
+    def _first(self) -> Part:
+        """The first data set that something was measured on."""
+        parts = list(self._parts.values()) or [Part()]
+        return next((part for part in parts if len(part)), parts[0])
+
+    def of_data(self, data: str) -> History:
+        """A copy that holds one data set of the last run alone.
+
+        Args:
+            data: name of the data set, one of ``data``.
+
+        Raises:
+            ValueError: if there is no such data set.
+        """
+        if data not in self.data:
+            raise ValueError(f"data: expected one of {self.data}, got {data!r}.")
+        alone = self._alone()
+        alone._parts = {data: self._parts[data]}
+        alone._order = {key: None for key in self._order if key[0] == data}
+        return copy.deepcopy(alone)
 
     def of_run(self, run: int | None = None) -> History:
         """A copy that holds one run alone, to be drawn, tabled or laid over others.
@@ -88,7 +106,74 @@ class History:
             raise ValueError(f"run: expected one of {self.runs}, got {run!r}.")
         return copy.deepcopy(next(one for one in (*self._earlier, self) if one._run == run)._alone())
 
-    def append(self, *, epoch: int, step: int, layer: str, quantity: str, estimate: MutualInformation) -> None:
+    @classmethod
+    def merged(cls, histories: Mapping[str, History | Sequence[History]]) -> History:
+        """Put several histories into one, to compare them: seeds, widths, data sets of one kind of network.
+
+        Every run of every history is a run of the new one. Runs of one name are one group, such as the seeds of one
+        width: ``plot("runs")`` draws their mean and spread, one kind of line a group.
+
+        Args:
+            histories: name to a history, or to several.
+
+        Returns:
+            A new history; ``names`` says what its runs are called.
+
+        Raises:
+            ValueError: there is nothing to merge, units differ, or no layer is in all of them.
+
+        Example:
+            >>> History.merged({"narrow": [], "wide": []})
+            Traceback (most recent call last):
+            ...
+            ValueError: histories: expected at least one estimate under 'narrow', got none.
+        """
+        if not isinstance(histories, Mapping) or not histories:
+            raise ValueError(f"histories: expected a dict of names to histories, got {type(histories).__name__}.")
+        found: list[History] = []
+        for name, given in histories.items():
+            several = [given] if isinstance(given, History) else list(given)
+            if foreign := [type(one).__name__ for one in several if not isinstance(one, History)]:
+                raise ValueError(f"histories: expected a History, or a list of them, under {name!r}, got {foreign[0]}.")
+            if not any(map(len, several)):
+                raise ValueError(f"histories: expected at least one estimate under {name!r}, got none.")
+            found += [one._alone_as(len(found) + i, str(name)) for i, one in enumerate(_runs_of(several))]
+        units = sorted({str(one.unit) for one in found})
+        if len(units) > 1:
+            raise ValueError(f"histories: expected one unit, got {units}. Measure all in one unit.")
+        if not set.intersection(*(set(one.layers) for one in found)):
+            layers = {one._name: one.layers for one in found}
+            raise ValueError(
+                f"histories: expected a layer that all of them have, got {layers}. Give the layers that correspond one "
+                "label when measuring, as in layers={'encoder.3': 'bottleneck'}."
+            )
+        whole = cls()
+        whole.__dict__.update(found[-1].__dict__)
+        whole._earlier = found[:-1]
+        return whole
+
+    def _alone_as(self, run: int, name: str) -> History:
+        """This history, of one run, under another number and a name."""
+        self._run, self._name = run, name
+        for part in self._parts.values():
+            part.renumber(run)
+        return self
+
+    @property
+    def names(self) -> dict[int, str]:
+        """What runs of a merged history are called, by their number."""
+        return {one._run: one._name for one in (*self._earlier, self) if one._order and one._name is not None}
+
+    def groups(self) -> dict[str, list[History]]:
+        """Copies of all runs, one history each, by name; those without a name are one group, under an empty one."""
+        groups: dict[str, list[History]] = {}
+        for run in self.runs:
+            groups.setdefault(self.names.get(run, ""), []).append(self.of_run(run))
+        return groups
+
+    def append(
+        self, *, epoch: int, step: int, layer: str, quantity: str, estimate: MutualInformation, data: str = "train"
+    ) -> None:
         """Add one estimate.
 
         Args:
@@ -97,6 +182,7 @@ class History:
             layer: name of the layer.
             quantity: "target" for I(T;Y), "input" for I(X;T), "usable" for usable information, or another name.
             estimate: what was measured. A failed measurement is an estimate of NaN.
+            data: name of the data set.
 
         Raises:
             ValueError: if the unit differs from that of the rows before.
@@ -106,42 +192,22 @@ class History:
                 f"estimate: expected unit {self.unit!r} as in the rows before, got {estimate.unit!r}. Measure in one "
                 "unit, or start a new History."
             )
-        row = Row.of(estimate, run=self._run, epoch=epoch, step=step, layer=layer, quantity=quantity)
+        row = Row.of(estimate, run=self._run, epoch=epoch, step=step, data=data, layer=layer, quantity=quantity)
         self._add(row)
-        self._withdraw_refuted([row])
+        self._parts[row.data].withdraw_refuted([row])
 
     def _add(self, row: Row) -> None:
-        self._rows[row.epoch, row.layer, row.quantity] = row
-        self._curves.setdefault(row.quantity, {}).setdefault(row.layer, {})[row.epoch] = row
-        self._series.pop(row.quantity, None)
-        self._layers[row.layer] = None
-        if row.estimator != "none":  # a failed measurement
-            self._estimators.setdefault(row.quantity, set()).add(row.estimator)
-        if row.noise_std is not None:
-            self._noise[row.quantity] = row.noise_std
-
-    def _withdraw_refuted(self, rows: Iterable[Row]) -> None:
-        """Withdraw estimated ceilings that lie below usable information: they were read too low."""
-        attained = [row for row in rows if quantity_of(row.quantity).is_lower_bound]
-        for name, ceiling in list(self._ceilings.items()):
-            if any(ceiling.is_refuted_by(r.mi, r.stderr) for r in attained if r.quantity in ceiling.quantities):
-                del self._ceilings[name]
-                self._withdraw_flags(ceiling)
-
-    def _withdraw_flags(self, withdrawn: Ceiling) -> None:
-        """Take back that estimates lie above a ceiling, where they lie above no other."""
-        label = Flag.ABOVE_CEILING.label
-        for row in list(self._rows.values()):
-            others = self.ceilings_of(row.quantity).values()
-            if (
-                label in row.flags
-                and row.quantity in withdrawn.quantities
-                and not any(other.is_below(row.mi, row.stderr) for other in others)
-            ):
-                self._add(replace(row, flags=tuple(flag for flag in row.flags if flag != label)))
+        self._parts.setdefault(row.data, Part()).add(row)
+        self._order[row.data, row.epoch, row.layer, row.quantity] = None
 
     def set_ceiling(
-        self, name: str, value: float, stderr: float = math.nan, *, quantities: tuple[str, ...] | None = None
+        self,
+        name: str,
+        value: float,
+        stderr: float = math.nan,
+        *,
+        quantities: tuple[str, ...] | None = None,
+        data: str = "train",
     ) -> None:
         """Set an upper limit to be drawn; a later call with the same name replaces it.
 
@@ -154,10 +220,12 @@ class History:
             stderr: its standard error; NaN if it is exact or unknown.
             quantities: quantities that it bounds; None goes by the name: I(X;Y) and H(Y) bound what a layer holds on
                 the target, H(X) what it holds on the input, and any other name bounds everything.
+            data: name of the data set that it holds for.
         """
         bounded = limit(name).bounds if quantities is None else tuple(quantities)
-        self._ceilings[str(name)] = Ceiling(float(value), float(stderr), bounded)
-        self._withdraw_refuted(self._rows.values())
+        part = self._parts.setdefault(str(data), Part())
+        part.ceilings[str(name)] = Ceiling(float(value), float(stderr), bounded)
+        part.withdraw_refuted()
 
     def set_metric(self, name: str, epoch: int, value: float) -> None:
         """Keep a logged metric of training, such as the loss, to be drawn beside the curves."""
@@ -166,12 +234,17 @@ class History:
     @property
     def runs(self) -> list[int]:
         """Numbers of the runs in which something was measured, in ascending order."""
-        return [history._run for history in (*self._earlier, self) if history._rows]
+        return [history._run for history in (*self._earlier, self) if history._order]
+
+    @property
+    def data(self) -> list[str]:
+        """Names of the data sets measured, in the order of first measurement."""
+        return [name for name, part in self._parts.items() if len(part)]
 
     @property
     def ceilings(self) -> dict[str, Ceiling]:
-        """The upper limits by name."""
-        return dict(self._ceilings)
+        """The upper limits by name, of the first data set."""
+        return dict(self._first.ceilings)
 
     @property
     def metrics(self) -> dict[str, dict[int, float]]:
@@ -181,69 +254,72 @@ class History:
     @property
     def unit(self) -> str | None:
         """Unit of all values, None for an empty history."""
-        return next(iter(self._rows.values())).unit if self._rows else None
+        return next((self._row(key).unit for key in self._order), None)
 
     @property
     def layers(self) -> list[str]:
         """Names of the layers, in the order of first measurement."""
-        return list(self._layers)
+        return list(dict.fromkeys(layer for part in self._parts.values() for layer in part.layers))
 
     @property
     def quantities(self) -> list[str]:
         """Names of the quantities, in the order of first measurement."""
-        return list(self._curves)
+        return list(dict.fromkeys(quantity for part in self._parts.values() for quantity in part.quantities))
 
     @property
     def epochs(self) -> list[int]:
         """The epochs measured, in ascending order."""
-        return sorted({epoch for epoch, _, _ in self._rows})
+        return sorted(set[int]().union(*(part.epochs for part in self._parts.values())))
 
     def __len__(self) -> int:
-        return sum(len(history._rows) for history in (*self._earlier, self))
+        return sum(len(history._order) for history in (*self._earlier, self))
 
     def __repr__(self) -> str:
         runs = f"{len(self.runs)} runs, of the last " if self._earlier else ""
-        return f"History({runs}{len(self.layers)} layers, {len(self.epochs)} epochs, quantities={self.quantities})"
+        data = f", data={self.data}" if len(self.data) > 1 else ""
+        return (
+            f"History({runs}{len(self.layers)} layers, {len(self.epochs)} epochs, quantities={self.quantities}{data})"
+        )
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """One new dict of plain values a run, layer, quantity and epoch, keys as in ``ROW_KEYS``, in order measured."""
+        """One new dict of plain values a run, data set, layer, quantity and epoch, in the order of measurement.
+
+        Keys are those of ``ROW_KEYS``.
+        """
         return [row.to_dict() for row in self._all_rows()]
 
-    def _all_rows(self) -> list[Row]:
-        return [row for history in (*self._earlier, self) for row in history._rows.values()]
+    def _row(self, key: tuple[str, int, str, str]) -> Row:
+        data, epoch, layer, quantity = key
+        return self._parts[data].row(epoch, layer, quantity)
 
-    def series(self, quantity: str, *, run: int | None = None) -> dict[str, Series]:
+    def _all_rows(self) -> list[Row]:
+        return [history._row(key) for history in (*self._earlier, self) for key in history._order]
+
+    def series(self, quantity: str, *, run: int | None = None, data: str | None = None) -> dict[str, Series]:
         """Curves over epochs of one quantity, by layer.
 
         Args:
             quantity: "target", "input" or another quantity of the history.
             run: number of the run, one of ``runs``; None for the last.
+            data: name of the data set; None for the first.
 
         Returns:
             A series for each layer in which the quantity was measured; empty if it never was.
         """
         if run is not None and run != self._run:
-            return self.of_run(run).series(quantity)
-        if quantity not in self._series:
-            curves = self._curves.get(quantity, {})
-            series = {layer: series_of(layer, quantity, list(rows.values())) for layer, rows in curves.items()}
-            self._series[quantity] = series
-        return dict(self._series[quantity])
+            return self.of_run(run).series(quantity, data=data)
+        return self._part(data).series(quantity)
 
-    def ceilings_of(self, quantity: str) -> dict[str, Ceiling]:
-        """The finite upper limits that bound ``quantity``, by name."""
-        others = self._estimators.get(quantity, set()) - _BY_NEIGHBORS
-        return {
-            name: c
-            for name, c in self._ceilings.items()
-            if math.isfinite(c.value)
-            and (not c.quantities or quantity in c.quantities)
-            and not (limit(name).of_neighbors and others)
-        }
+    def _part(self, data: str | None) -> Part:
+        return self._first if data is None else self._parts.get(data, Part())
+
+    def ceilings_of(self, quantity: str, *, data: str | None = None) -> dict[str, Ceiling]:
+        """The finite upper limits that bound ``quantity``, by name, of one data set, the first by default."""
+        return self._part(data).ceilings_of(quantity)
 
     def noise(self, quantity: str) -> float | None:
         """The standard deviation of measurement noise, for I(X; T + sigma Z); None without noise."""
-        return self._noise.get(quantity)
+        return self._first.noise(quantity)
 
     def to_frame(self) -> pd.DataFrame:
         """The rows as a pandas data frame, flags as lists. Needs pandas."""
@@ -267,10 +343,12 @@ class History:
         """Read a history from a Lightning checkpoint, or from a file that ``save`` wrote.
 
         Args:
-            path: a ``.ckpt``, ``.pt``, ``.json`` or ``.csv`` file.
+            path: a ``.ckpt``, ``.pt``, ``.json`` or ``.csv`` file; or a folder, such as that of a logger's run or of
+                Trainer's checkpoints, of which the newest file that holds a history is read.
             monitor: part of the state key of the monitor wanted, for a checkpoint with several.
 
         Raises:
+            FileNotFoundError: if there is no such file.
             ValueError: if the file holds no history, or several of which ``monitor`` does not name one.
         """
         history = cls()
@@ -281,8 +359,9 @@ class History:
         """Draw a figure, which a notebook shows by itself.
 
         Args:
-            kind: "curves" over epochs, the information "plane", a "heat_map" of I(T;Y), the "profile" over depth, or
-                another name in ``mi_callback.reporting.figures.catalogue.FIGURES``.
+            kind: "curves" over epochs, the information "plane", a "heat_map" of I(T;Y), the "profile" over depth, the
+                "gap" between data sets, "runs" over one another, or another name in
+                ``mi_callback.reporting.figures.catalogue.FIGURES``.
             ax: axes to draw on; None makes a figure.
 
         Returns:
@@ -300,15 +379,20 @@ class History:
         rows = self._all_rows()
         columns: dict[str, list[Any]] = {key: [getattr(row, key) for row in rows] for key in ROW_KEYS}
         columns["flags"] = [list(flags) for flags in columns["flags"]]
-        earlier = [{"run": history._run, **history._limits_and_metrics()} for history in self._earlier]
+        earlier = [{"run": one._run, **one._limits_and_metrics()} for one in self._earlier]
         return {"format": FORMAT, "columns": columns, **self._limits_and_metrics(), "earlier": earlier}
 
     def _limits_and_metrics(self) -> dict[str, Any]:
-        ceilings = {
-            name: {"value": c.value, "stderr": c.stderr, "quantities": list(c.quantities)}
-            for name, c in self._ceilings.items()
+        limits = {
+            data: {
+                name: {"value": c.value, "stderr": c.stderr, "quantities": list(c.quantities)}
+                for name, c in part.ceilings.items()
+            }
+            for data, part in self._parts.items()
         }
-        return {"ceilings": ceilings, "metrics": self.metrics}
+        # those of training data stand where versions without other data look for them
+        found = {"ceilings": limits.pop("train", {}), "ceilings_of_data": limits, "metrics": self.metrics}
+        return found if self._name is None else found | {"name": self._name}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replace the content by that of a ``state_dict``.
@@ -342,11 +426,22 @@ class History:
         self._load_limits_and_metrics(told.get(self._run, state))
 
     def _load_limits_and_metrics(self, state: Mapping[str, Any]) -> None:
-        self._ceilings = {
-            name: Ceiling(c["value"], c["stderr"], tuple(c["quantities"])) for name, c in state["ceilings"].items()
-        }
-        self._withdraw_refuted(self._rows.values())
+        limits = {"train": state["ceilings"], **state.get("ceilings_of_data", {})}
+        for data, ceilings in limits.items():
+            if not ceilings:
+                continue
+            part = self._parts.setdefault(data, Part())
+            part.ceilings = {
+                name: Ceiling(c["value"], c["stderr"], tuple(c["quantities"])) for name, c in ceilings.items()
+            }
+            part.withdraw_refuted()
         self._metrics = {name: dict(values) for name, values in state["metrics"].items()}
+        self._name = state.get("name")
+
+
+def _runs_of(histories: Sequence[History]) -> list[History]:
+    """Copies of all runs of all histories."""
+    return [history.of_run(run) for history in histories for run in history.runs]
 
 
 def _from_first_format(row: Row) -> Row:

@@ -28,7 +28,8 @@ _LONGEST = 24  # characters, 1.6 inches at 9 points: a bar of such names leaves 
 
 def symbol(name: str) -> str:
     """Mathematical notation of a quantity or ceiling; a name without one is drawn as it stands."""
-    return limit(name).symbol if name in LIMITS else quantity(name).symbol
+    known = limit(name)
+    return known.symbol if known.bounds or name in LIMITS else quantity(name).symbol
 
 
 def plain_symbol(name: str) -> str:
@@ -51,7 +52,7 @@ def _pieces(history: Estimates, name: str) -> list[str]:
     sigma = history.noise(name)
     if sigma is not None:
         names = [r"$I(X;T+\sigma Z)$, ", rf"$\sigma={sigma:g}$ "]
-    elif name in QUANTITIES:
+    elif name in QUANTITIES or quantity(name).task:
         names = [symbol(name) + " "]
     else:
         names = re.split(r"(?<=[_ ])", symbol(name) + " ")[:-1]

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-from mi_callback.quantities import quantity
-
 __all__ = ["log_figures", "log_layout"]
 
 _log = logging.getLogger(__name__)
@@ -98,6 +96,18 @@ def _save_png(logger: Any, tag: str, figure: Figure, step: int, fallback_dir: st
     figure.savefig(path)
 
 
+def _tensorboard_reporter(reporter: Any, tag: str, figure: Figure, step: int) -> None:
+    reporter.tb_writer.add_figure(tag, figure, global_step=step, close=False)
+
+
+def _wandb_reporter(reporter: Any, tag: str, figure: Figure, step: int) -> None:
+    reporter._wandb.log({tag: reporter._wandb.Image(figure), "train/global_step": step})
+
+
+def _mlflow_reporter(reporter: Any, tag: str, figure: Figure, step: int) -> None:
+    reporter._ml_flow.log_figure(figure, f"{tag}/step_{step:08d}.png")
+
+
 _WRITERS: dict[str, Callable[[Any, str, Figure, int], None]] = {
     "TensorBoardLogger": _tensorboard,
     "WandbLogger": _log_image,
@@ -105,21 +115,25 @@ _WRITERS: dict[str, Callable[[Any, str, Figure, int], None]] = {
     "CometLogger": _comet,
     "DVCLiveLogger": _dvclive,
     "SwanLabLogger": _log_image,
+    # of transformers' Trainer
+    "TensorBoardCallback": _tensorboard_reporter,
+    "WandbCallback": _wandb_reporter,
+    "MLflowCallback": _mlflow_reporter,
 }
 
 
-def log_layout(loggers: Iterable[Any], quantities: Iterable[str]) -> None:
+def log_layout(loggers: Iterable[Any], tags: Mapping[str, bool]) -> None:
     """Give TensorBoard a layout of custom scalars in which all layers of a quantity share a chart; others need none.
 
     Args:
         loggers: Lightning loggers, as in ``trainer.loggers``.
-        quantities: the quantities logged, such as "target", or "wide/target" for a monitor with the name "wide".
+        tags: beginning of the tags of each quantity logged, such as "mi_target" or "wide/mi_target_val", to whether a
+            p-value is logged with it.
     """
-    parts = [name.rpartition("/") for name in quantities]
-    tags = [f"{prefix}{slash}{quantity(name).tag}" for prefix, slash, name in parts]
     charts = {tag: ["Multiline", [f"{re.escape(tag)}/.*"]] for tag in tags}
-    doubtful = [tag for tag, (_, _, name) in zip(tags, parts, strict=True) if quantity(name).has_null]
-    doubts = {f"{tag} p-value": ["Multiline", [f"{re.escape(tag)}_pvalue/.*"]] for tag in doubtful}
+    doubts = {
+        f"{tag} p-value": ["Multiline", [f"{re.escape(tag)}_pvalue/.*"]] for tag, has_null in tags.items() if has_null
+    }
     for logger in loggers:
         if any(cls.__name__ == "TensorBoardLogger" for cls in type(logger).__mro__):
             try:

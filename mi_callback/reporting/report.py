@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from mi_callback.reporting.files import write_whole
 from mi_callback.reporting.series import Estimates
 from mi_callback.reporting.table import cells, explained
 
@@ -94,11 +95,11 @@ def write_report(history: Estimates, path: str | Path, *, title: str = "Mutual i
             # the page talks to no server, and offers no button that would
             config={"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": "", "responsive": True},
         ),
-        table=_table(history),
+        table=_tables(history),
         flags=_flags(history),
     )
     path = Path(path)
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
     return path
 
 
@@ -110,6 +111,13 @@ def _samples(rows: list[dict[str, Any]]) -> str:
         return text
     fewest, most = min(points), max(points)
     return f"{text}, estimates at {fewest if fewest == most else f'{fewest} to {most}'} of them"
+
+
+def _tables(history: Estimates) -> str:
+    """A table for each data set, with its name where there are several."""
+    if len(history.data) == 1:
+        return _table(history)
+    return "".join(f"<h3>{html.escape(name)}</h3>{_table(history.of_data(name))}" for name in history.data)
 
 
 def _table(history: Estimates) -> str:

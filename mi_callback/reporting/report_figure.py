@@ -13,13 +13,22 @@ from plotly.subplots import make_subplots
 from mi_callback.reporting.figures.annotations import in_doubt
 from mi_callback.reporting.figures.style import GREY, INK, LayerLook, layer_looks
 from mi_callback.reporting.labels import layer_labels, plain_symbol
-from mi_callback.reporting.series import Estimates, Series, drawable_ceilings, even_selection, noise_sweep
+from mi_callback.reporting.series import (
+    Estimates,
+    Series,
+    drawable_ceilings,
+    even_selection,
+    noise_sweep,
+    shown_quantities,
+    targets_of,
+)
 
 __all__ = ["interactive_figure"]
 
 _MOST_POINTS = 300  # of a curve; a browser is slow with more, and the selection is even
 _MOST_STEPS = 150  # of the slider
 _MOST_MARKERS = 2000  # in one pair of axes; with more points, lines alone
+_DASHES = ("dash", "dot", "dashdot")  # of the data sets after the first
 _SYMBOLS = {
     "o": "circle",
     "s": "square",
@@ -50,8 +59,9 @@ def interactive_figure(history: Estimates) -> go.Figure:
     Returns:
         A plotly figure. Each layer is one group of its legend; the frames move the marked points.
     """
-    panels = [q for q in history.quantities if q not in noise_sweep(history)]
-    has_plane = {"input", "target"} <= set(history.quantities)
+    panels = [q for q in shown_quantities(history) if q not in noise_sweep(history)]
+    target = next(iter(targets_of(history)), "")
+    has_plane = bool(target) and "input" in history.quantities
     column = 2 if has_plane else 1  # of the curves; the plane has the whole height of the first
     specs: list[list[Any]] = [[None, {}] if has_plane else [{}] for _ in panels]
     if has_plane:
@@ -62,7 +72,7 @@ def interactive_figure(history: Estimates) -> go.Figure:
     looks, labels = layer_looks(history.layers), layer_labels(history.layers)
     plane: list[_Place] = []
     if has_plane:
-        inputs, targets = history.series("input"), history.series("target")
+        inputs, targets = history.series("input"), history.series(target)
         plane = [_Place(inputs[name], targets[name], 1, 1) for name in inputs if name in targets]
     curves = [
         _Place(None, series, row, column)
@@ -72,9 +82,11 @@ def interactive_figure(history: Estimates) -> go.Figure:
     for place in plane:
         _trajectory(figure, history, place, looks[place.y.layer], labels.short[place.y.layer])
     _curves(figure, history, curves, looks, labels.short)
+    for row, quantity in enumerate(panels, start=1):
+        _further_data(figure, history, quantity, row, column, looks)
     if has_plane:
         _axes(figure, history, "input", 1, 1, vertical=True)
-        _axes(figure, history, "target", 1, 1)
+        _axes(figure, history, target, 1, 1)
     for row, quantity in enumerate(panels, start=1):
         _axes(figure, history, quantity, row, column)
     figure.update_xaxes(title_text="epoch", row=len(panels), col=column)
@@ -159,7 +171,11 @@ def _trajectory(figure: go.Figure, history: Estimates, place: _Place, look: Laye
 def _curves(
     figure: go.Figure, history: Estimates, places: list[_Place], looks: dict[str, LayerLook], names: dict[str, str]
 ) -> None:
-    flags = {(r["layer"], r["quantity"], r["epoch"]): ", ".join(r["flags"]) for r in history.to_rows() if r["flags"]}
+    flags = {
+        (r["layer"], r["quantity"], r["epoch"]): ", ".join(r["flags"])
+        for r in history.to_rows()
+        if r["flags"] and r["data"] == history.data[0]
+    }
     named: set[str] = set()
     for place in places:
         y, look = place.y, looks[place.y.layer]
@@ -168,7 +184,7 @@ def _curves(
             go.Scatter(
                 x=y.epochs[some],
                 y=y.mi[some],
-                customdata=np.column_stack([y.stderr, 2 * y.null_std])[some],
+                customdata=np.column_stack([y.low, y.high, 2 * y.null_std])[some],
                 text=[flags.get((y.layer, y.quantity, epoch), "none") for epoch in y.epochs[some].tolist()],
                 mode=_mode(history, len(some)),
                 line={"color": look.color, "width": 1.5},
@@ -177,14 +193,42 @@ def _curves(
                 showlegend=y.layer not in named,
                 marker={"symbol": _symbols(look, in_doubt(history, y)[some]), "size": 6},
                 hovertemplate=(
-                    f"{y.layer}<br>epoch %{{x}}<br>{plain_symbol(y.quantity)} %{{y:.3f}} ± %{{customdata[0]:.3f}}"
-                    "<br>null ± %{customdata[1]:.3f}<br>flags: %{text}<extra></extra>"
+                    f"{y.layer}<br>epoch %{{x}}<br>{plain_symbol(y.quantity)} %{{y:.3f}}"
+                    "<br>interval %{customdata[0]:.3f} to %{customdata[1]:.3f}"
+                    "<br>null ± %{customdata[2]:.3f}<br>flags: %{text}<extra></extra>"
                 ),
             ),
             row=place.row,
             col=place.column,
         )
         named.add(y.layer)
+
+
+def _further_data(
+    figure: go.Figure, history: Estimates, quantity: str, row: int, column: int, looks: dict[str, LayerLook]
+) -> None:
+    """The curves of data sets after the first, broken; they are switched with their layer."""
+    for i, data in enumerate(history.data[1:]):
+        for layer, y in history.series(quantity, data=data).items():
+            some = even_selection(len(y.epochs), _MOST_POINTS)
+            figure.add_trace(
+                go.Scatter(
+                    x=y.epochs[some],
+                    y=y.mi[some],
+                    customdata=y.stderr[some],
+                    mode="lines" if len(some) > 1 else "markers",
+                    line={"color": looks[layer].color, "width": 1.2, "dash": _DASHES[i % len(_DASHES)]},
+                    name=f"{layer}, {data}",
+                    legendgroup=layer,
+                    showlegend=False,
+                    hovertemplate=(
+                        f"{layer}, {data}<br>epoch %{{x}}<br>{plain_symbol(quantity)} %{{y:.3f}} ± %{{customdata:.3f}}"
+                        "<extra></extra>"
+                    ),
+                ),
+                row=row,
+                col=column,
+            )
 
 
 def _marked(figure: go.Figure, place: _Place, look: LayerLook, name: str) -> None:

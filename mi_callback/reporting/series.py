@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mi_callback.estimation.records import Ceiling, Flag, MutualInformation
-from mi_callback.quantities import QUANTITIES
+from mi_callback.quantities import QUANTITIES, quantity
 
 __all__ = [
     "ROW_KEYS",
@@ -24,9 +24,12 @@ __all__ = [
     "even_selection",
     "noise_sweep",
     "series_of",
+    "shown_quantities",
+    "targets_of",
 ]
 
 _REMARKS = frozenset(flag.label for flag in Flag if not flag.is_doubt)
+_MOST_TASKS = 4  # whose panels a figure has: with both quantities and I(X;T) 13 inches of them
 _HIGHEST = 1.3  # times the highest value: the curves from zero keep three quarters of the axis
 
 
@@ -40,9 +43,12 @@ class Row:
     run: int = 0
     epoch: int
     step: int
+    data: str = "train"
     layer: str
     quantity: str
     mi: float
+    low: float = math.nan
+    high: float = math.nan
     raw: float
     null_mean: float
     null_std: float
@@ -59,15 +65,28 @@ class Row:
     flags: tuple[str, ...]
 
     @classmethod
-    def of(cls, estimate: MutualInformation, *, run: int = 0, epoch: int, step: int, layer: str, quantity: str) -> Row:
+    def of(
+        cls,
+        estimate: MutualInformation,
+        *,
+        run: int = 0,
+        epoch: int,
+        step: int,
+        data: str = "train",
+        layer: str,
+        quantity: str,
+    ) -> Row:
         """The row of an estimate."""
         return cls(
             run=run,
             epoch=int(epoch),
             step=int(step),
+            data=str(data),
             layer=str(layer),
             quantity=str(quantity),
             mi=float(estimate.mi),
+            low=float(estimate.interval[0]),
+            high=float(estimate.interval[1]),
             raw=float(estimate.raw),
             null_mean=float(estimate.null_mean),
             null_std=float(estimate.null_std),
@@ -106,6 +125,8 @@ class Series:
         quantity: name of the quantity.
         epochs: the epochs measured.
         mi: null-debiased estimates; NaN where a measurement failed.
+        low: low ends of the intervals that hold the truth; NaN in files of versions that had none.
+        high: high ends likewise; infinite where nothing bounds the truth.
         raw: estimates before debiasing.
         null_std: standard deviations of the permutation null.
         stderr: standard errors.
@@ -116,6 +137,8 @@ class Series:
     quantity: str
     epochs: NDArray[np.int64]
     mi: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
     raw: NDArray[np.float64]
     null_std: NDArray[np.float64]
     stderr: NDArray[np.float64]
@@ -125,18 +148,21 @@ class Series:
 def series_of(layer: str, quantity: str, rows: list[Row]) -> Series:
     """The series of one layer's rows."""
     rows = sorted(rows, key=attrgetter("epoch"))  # a resumed run may have measured an earlier epoch late
-    mi, raw, null_std, stderr = np.array([(r.mi, r.raw, r.null_std, r.stderr) for r in rows], dtype=np.float64).T
+    numbers = [(r.mi, r.low, r.high, r.raw, r.null_std, r.stderr) for r in rows]
+    mi, low, high, raw, null_std, stderr = np.array(numbers, dtype=np.float64).T
     series = Series(
         layer=layer,
         quantity=quantity,
         epochs=np.array([row.epoch for row in rows], dtype=np.int64),
         mi=mi,
+        low=low,
+        high=high,
         raw=raw,
         null_std=null_std,
         stderr=stderr,
         flagged=np.array([row.is_doubtful for row in rows]),
     )
-    for values in (series.epochs, series.mi, series.raw, series.null_std, series.stderr, series.flagged):
+    for values in (series.epochs, mi, low, high, raw, null_std, stderr, series.flagged):
         values.setflags(write=False)  # all who ask share them
     return series
 
@@ -173,6 +199,10 @@ class Estimates(Protocol):
         """The epochs measured, in ascending order."""
 
     @property
+    def data(self) -> list[str]:
+        """Names of the data sets, the first of which is shown where there is room for one only."""
+
+    @property
     def ceilings(self) -> dict[str, Ceiling]:
         """The upper limits by name."""
 
@@ -188,11 +218,17 @@ class Estimates(Protocol):
     def of_run(self, run: int | None = None) -> Estimates:
         """One run alone, the last by default."""
 
-    def series(self, quantity: str) -> dict[str, Series]:
-        """Curves over epochs of one quantity, by layer."""
+    def groups(self) -> Mapping[str, Sequence[Estimates]]:
+        """All runs, one history each, by the name of their group."""
 
-    def ceilings_of(self, quantity: str) -> dict[str, Ceiling]:
-        """The finite upper limits that bound the quantity."""
+    def of_data(self, data: str) -> Estimates:
+        """One data set of the last run alone."""
+
+    def series(self, quantity: str, *, data: str | None = None) -> dict[str, Series]:
+        """Curves over epochs of one quantity, by layer, of the first data set by default."""
+
+    def ceilings_of(self, quantity: str, *, data: str | None = None) -> dict[str, Ceiling]:
+        """The finite upper limits that bound the quantity, of the first data set by default."""
 
     def noise(self, quantity: str) -> float | None:
         """The standard deviation of measurement noise, None without noise."""
@@ -201,3 +237,14 @@ class Estimates(Protocol):
 def noise_sweep(history: Estimates) -> list[str]:
     """The quantities I(X; T + sigma Z) of further sigma, which have a figure of their own."""
     return [name for name in history.quantities if name not in QUANTITIES and history.noise(name) is not None]
+
+
+def targets_of(history: Estimates) -> list[str]:
+    """The quantities I(T;Y), of one target or several."""
+    return [name for name in history.quantities if "target" in (name, quantity(name).base)]
+
+
+def shown_quantities(history: Estimates) -> list[str]:
+    """The quantities of a history that figures have room for: of many tasks the first four."""
+    tasks = list(dict.fromkeys(quantity(name).task for name in history.quantities if quantity(name).task))
+    return [name for name in history.quantities if quantity(name).task not in tasks[_MOST_TASKS:]]

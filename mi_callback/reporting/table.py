@@ -14,11 +14,11 @@ __all__ = ["cells", "explained", "summary"]
 
 
 def summary(history: Estimates) -> str:
-    """A table of first and last estimates of the last run, in the unit of the history.
+    """A table of first and last estimates of the last run, in the unit of the history; one a data set.
 
-    A line a layer and quantity: the debiased estimate at the first and at the last epoch, and of the last its standard
-    error, the half-width of the null band (two standard deviations), the p-value and the flags. Below it the ceilings,
-    and what each flag means.
+    A line a layer and quantity: the debiased estimate at the first and at the last epoch, and of the last the interval
+    that holds the truth, the half-width of the null band (two standard deviations), the p-value and the flags. Below it
+    the ceilings, and what each flag means.
 
     Args:
         history: estimates of a run.
@@ -29,6 +29,13 @@ def summary(history: Estimates) -> str:
     if not len(history):
         return "No mutual information was measured."
     history = history.of_run()
+    if len(history.data) > 1:
+        return "\n".join(f"On {name}:\n{_table(history.of_data(name))}" for name in history.data)
+    return _table(history)
+
+
+def _table(history: Estimates) -> str:
+    """The table of one data set."""
     table = cells(history)
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     sides = [str.ljust, str.ljust, *[str.rjust] * 5, str.ljust]  # words to the left, numbers to the right
@@ -47,13 +54,13 @@ def summary(history: Estimates) -> str:
 
 
 def cells(history: Estimates) -> list[tuple[str, ...]]:
-    """The table as text, its head first; eight columns, one line a quantity and layer."""
+    """The table of one data set as text, its head first; eight columns, one line a quantity and layer."""
     first, last = history.epochs[0], history.epochs[-1]
     rows = {(r["quantity"], r["layer"], r["epoch"]): r for r in history.to_rows() if r["epoch"] in (first, last)}
     measured = {key[:2] for key in rows}
     lines = [(q, layer) for q in history.quantities for layer in history.layers if (q, layer) in measured]
     table: list[tuple[str, ...]] = [
-        ("quantity", "layer", f"epoch {first}", f"epoch {last}", "std. error", "null band", "p", "flags")
+        ("quantity", "layer", f"epoch {first}", f"epoch {last}", "interval", "null band", "p", "flags")
     ]
     names = layer_labels(history.layers).short
     for quantity, layer in lines:
@@ -67,13 +74,20 @@ def _last(row: dict[str, Any] | None) -> tuple[str, ...]:
         return ("-", "-", "-", "-", "")
     p_value = "-" if row["p_value"] is None else f"{row['p_value']:.3f}"
     band = _number(2 * row["null_std"], sign="\N{PLUS-MINUS SIGN}")
-    return (_number(row["mi"]), _number(row["stderr"]), band, p_value, ", ".join(row["flags"]))
+    return (_number(row["mi"]), _interval(row["low"], row["high"]), band, p_value, ", ".join(row["flags"]))
 
 
 def explained(labels: Iterable[str]) -> dict[str, str]:
     """The messages of flags by label, each once; a label of another version has none."""
     messages = {flag.label: flag.value for flag in Flag}
     return {label: messages[label] for label in dict.fromkeys(labels) if label in messages}
+
+
+def _interval(low: float, high: float) -> str:
+    """Where the truth is to be sought; "up" stands where nothing bounds it."""
+    if math.isnan(low):
+        return "-"
+    return f"{low:.3f} to {high:.3f}" if math.isfinite(high) else f"{low:.3f} up"
 
 
 def _number(value: float, sign: str = "") -> str:

@@ -95,6 +95,37 @@ def test_other_types_are_refused(layers):
         select_layers(Model(), layers)
 
 
+class Bert(nn.Module):
+    """Blocks of several modules, as in transformers."""
+
+    def __init__(self):
+        super().__init__()
+        parts = [nn.ModuleDict({"attention": nn.Linear(2, 2), "act": nn.ReLU()}) for _ in range(2)]
+        self.layer = nn.ModuleList(nn.Sequential(part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("glob", "expected"),
+    [
+        ("layer.*", ["layer.0", "layer.1"]),
+        ("layer.**.act", ["layer.0.0.act", "layer.1.0.act"]),
+        ("**.layer.1", ["layer.1"]),
+        ("**act", ["layer.0.0.act", "layer.1.0.act"]),
+        ("layer.?.*", ["layer.0.0", "layer.1.0"]),
+        ("layer.[!0]", ["layer.1"]),
+        ("l*", ["layer"]),
+    ],
+)
+def test_a_star_stays_between_dots_and_two_cross_them(glob, expected):
+    """On old code "layer.*" chose all that is in the blocks, too: 34 modules of a BERT of two blocks."""
+    assert labels(Bert(), [glob]) == [*expected, "output"]
+
+
+def test_a_glob_that_stops_at_a_dot_is_told_of_two_stars():
+    with pytest.raises(CollectionError, match=r"no module 'l\*act'.*stays between two dots; did you mean 'l\*\*act'"):
+        select_layers(Bert(), "l*act")
+
+
 def test_labels_must_differ():
     with pytest.raises(CollectionError, match="one label a layer, got a more than once"):
         select_layers(Model(), {"head": "a", "encoder.0": "a"})

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -21,8 +22,8 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from mi_callback.collection import CollectionError
-from mi_callback.collection.loaders import fresh_source
+from mi_callback.collection import CollectionError, LightningHost
+from mi_callback.collection.samples import Share
 from tests.models import QUIET
 
 pytestmark = [pytest.mark.filterwarnings(rule) for rule in QUIET]
@@ -59,7 +60,7 @@ class Sized(Stream):
 
 def source(loader, limit=1.0, max_samples=None, rank=0, world_size=1, seed=0):
     trainer = SimpleNamespace(train_dataloader=loader, limit_train_batches=limit)
-    return fresh_source(trainer, max_samples=max_samples, seed=seed, rank=rank, world_size=world_size)
+    return LightningHost(trainer, nn.Identity()).source("train", Share(max_samples, seed, rank, world_size))
 
 
 def numbers(loader, **options):

@@ -48,7 +48,7 @@ def test_a_layer_too_wide_to_keep_is_reduced_while_it_is_recorded():
     layer = nn.Flatten()
     recorder = Recorder([Layer("conv", layer, "conv")], Storage(), capacity=12)
     maps = torch.randn(12, 8, 32, 32, generator=torch.Generator().manual_seed(0))
-    with recorder.attached():
+    with recorder.attached(layer):
         for start in (0, 8):
             part = maps[start : start + 8]
             recorder.start(start, len(part), len(part))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from mi_callback.collection import CollectionError, select_layers, sweep
+from mi_callback.collection import CollectionError, LightningHost, select_layers, sweep
 from mi_callback.collection.reduction import SparseProjection
 from tests.models import QUIET, Net, loader, pairs, trainer
 
@@ -25,7 +25,9 @@ class Probe(lightning.Callback):
         self.layers, self.options, self.seen = layers, options, []
 
     def on_train_epoch_end(self, trainer, pl_module):
-        self.seen.append(sweep(trainer, pl_module, select_layers(pl_module, self.layers), **self.options))
+        self.seen.append(
+            sweep(LightningHost(trainer, pl_module), select_layers(pl_module, self.layers), **self.options)
+        )
 
 
 def collect(tmp_path, model, data, layers=None, options=None, **trainer_options):
@@ -48,7 +50,7 @@ def test_rows_belong_together(tmp_path):
     seen = collect(tmp_path, model, loader(drop_last=True), ["net.*"])
     x, y = pairs()
     np.testing.assert_array_equal(seen.inputs, x)
-    np.testing.assert_array_equal(seen.targets, y)
+    np.testing.assert_array_equal(seen.targets[""], y)
     assert seen.n_samples == 60
     values = x
     with torch.no_grad():
@@ -161,7 +163,7 @@ def test_a_layer_without_one_row_a_sample_fails_by_itself(tmp_path):
 )
 def test_types(tmp_path, values, kept):
     data = DataLoader(TensorDataset(torch.randn(9, 2), values), batch_size=4)
-    assert collect(tmp_path, Plain(), data).targets.dtype == kept
+    assert collect(tmp_path, Plain(), data).targets[""].dtype == kept
 
 
 class Words(Dataset):
@@ -174,7 +176,7 @@ class Words(Dataset):
 
 def test_string_targets(tmp_path):
     seen = collect(tmp_path, Plain(), DataLoader(Words(), batch_size=2))
-    assert seen.targets[:, 0].tolist() == ["a" * (1 + i) for i in range(9)]
+    assert seen.targets[""][:, 0].tolist() == ["a" * (1 + i) for i in range(9)]
 
 
 def test_a_forward_that_takes_something_else_is_explained(tmp_path):
@@ -235,9 +237,11 @@ class Mean(Plain):
         return x.mean(1, keepdim=True)
 
 
-def test_inputs_of_varying_length(tmp_path):
-    with pytest.raises(CollectionError, match="expected 2 features a sample as in the batches before, got 3"):
-        collect(tmp_path, Mean(), DataLoader(Growing(), batch_size=2))
+def test_inputs_of_varying_length_fail_by_themselves(tmp_path):
+    seen = collect(tmp_path, Mean(), DataLoader(Growing(), batch_size=2), ["net"])
+    assert str(seen.inputs_failure).startswith("inputs: the width varies: expected 2 values a sample")
+    assert seen.inputs is None
+    assert seen.layers["output"].shape == seen.targets[""].shape == (6, 1)
 
 
 def test_max_samples_and_progress(tmp_path):
@@ -263,7 +267,7 @@ def test_the_trainers_own_loader_and_hooks_are_not_used(tmp_path):
                 setattr(Count, "iterated", Count.iterated + (self is data)) or iterate(self)
             )
             try:
-                sweep(trainer, pl_module, select_layers(pl_module, None))
+                sweep(LightningHost(trainer, pl_module), select_layers(pl_module, None))
             finally:
                 type(data).__iter__ = iterate
             Count.hooks = sum(len(module._forward_hooks) for module in pl_module.modules())
@@ -278,7 +282,7 @@ def test_x_and_y_are_not_rounded(tmp_path, precision):
     seen = collect(tmp_path, Net(), loader(), precision=precision)
     x, y = pairs()
     np.testing.assert_array_equal(seen.inputs, x)
-    np.testing.assert_array_equal(seen.targets, y)
+    np.testing.assert_array_equal(seen.targets[""], y)
 
 
 class Doubling(Net):
@@ -289,7 +293,7 @@ class Doubling(Net):
 def test_what_a_hook_made_is_measured_as_it_is(tmp_path):
     seen = collect(tmp_path, Doubling(), loader(), precision="bf16-true")
     np.testing.assert_array_equal(seen.inputs, 2 * pairs()[0].bfloat16().float())
-    np.testing.assert_array_equal(seen.targets, pairs()[1])
+    np.testing.assert_array_equal(seen.targets[""], pairs()[1])
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.uint8, "numpy"])

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, Ridge
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from mi_callback.estimation.usable import usable_information
 
@@ -51,6 +52,7 @@ def values(kind, n, d, seed, *, fresh=0):
     return layer(kind, signal, d, maps, rng).astype(np.float32), y
 
 
+@threadpool_limits.wrap(limits=1)  # small products: a third of the time
 def logistic_bits(t, y):
     """H(Y) less the held-out cross entropy of a logistic regression."""
     own = np.empty(len(y))
@@ -63,6 +65,7 @@ def logistic_bits(t, y):
     return float((own - np.log(np.bincount(y) / len(y))[y]).mean()) * BITS
 
 
+@threadpool_limits.wrap(limits=1)
 def fixed_logistic_bits(t, y, c):
     """The same with one penalty for all folds, for where a search would take long."""
     own = np.empty(len(y))

@@ -62,10 +62,9 @@ def test_measurement_noise_is_mixture_with_bounds_and_witnesses():
         "mixture, sigma = 0.5",
         "mixture, sigma = 0.5, half the samples",
         "mixture, sigma = 1",
-        "ksg of T + sigma Z, sigma = 0.5",
+        "copula of T + sigma Z, sigma = 0.5",
     ]
-    ksg = reading.witnesses[-1].value
-    assert ksg == pytest.approx(e.mi, abs=0.8)
+    assert reading.witnesses[-1].value == pytest.approx(e.mi, abs=0.2), "exact for Gaussians"
 
 
 def test_a_list_of_noise_is_a_sweep():
@@ -97,7 +96,7 @@ def test_a_layer_with_noise_of_its_own():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((800, 1))
     t = Variable(x + 0.5 * rng.standard_normal((800, 1)))
-    (reading,) = router(x, noise_std=(0.3,)).input(t, is_stochastic=True)
+    (reading,) = router(x, noise_std=(0.3,)).input(t, noise="layer with noise of its own")
     e = reading.estimate
     assert e.estimator == "ksg"
     assert e.mi == pytest.approx(0.5 * math.log2(5), abs=0.15)
@@ -118,7 +117,7 @@ def wide_chain(n=3000):
 def test_a_wide_chain_raises_its_flags():
     chain, x, t, y = wide_chain()
     made = router(x, y, n_permutations=0, space="scores")
-    (reading,) = made.input(Variable(t), is_stochastic=True)
+    (reading,) = made.input(Variable(t), noise="layer with noise of its own")
     assert reading.estimate.mi < chain.with_input(1) * BITS - 1
     assert {Flag.DIMENSION, Flag.BELOW_USABLE} <= set(reading.estimate.flags)
     assert reading.witnesses[-1].value == pytest.approx(chain.with_input(1) * BITS, abs=0.6)
@@ -142,7 +141,7 @@ def test_usable_of_classes_is_by_logistic_regression():
     y = rng.integers(0, 3, 600)
     t = np.eye(3)[y] + 0.1 * rng.standard_normal((600, 3))
     target, usable = router(t, y).target(Variable(t))
-    assert target.estimate.estimator == "ross"
+    assert target.estimate.estimator in ("ross", "logistic")
     assert usable.estimate.estimator == "logistic"
     assert 1.3 < usable.estimate.mi < math.log2(3)
 
@@ -220,16 +219,21 @@ def test_nats_are_bits_divided():
     assert values["nats"].bounds[1] * BITS == pytest.approx(values["bits"].bounds[1])
 
 
-def test_spaces_are_compared_where_scaling_matters():
-    """Three units of cubed exponentials: plain scaling sees little but the outliers, normal scores see all."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((600, 3))
-    noisy = x + 0.5 * rng.standard_normal((600, 3))
-    made = router(x, n_permutations=0)
-    plain = Estimator(space="scores", n_permutations=0).estimate(Variable(noisy), Variable(x))
-    tails = made._space_flags(Variable(np.exp(3 * noisy), name="tails"), Variable(x, name="x"), plain)
-    assert tails == (Flag.SPACES_DISAGREE,)
-    assert made._space_flags(Variable(noisy, name="even"), Variable(x, name="x"), plain) == ()
+def test_a_layer_stays_in_its_fitted_space_while_that_reads_more():
+    """Evidence: a sine of one direction of six, at a size where a fresh look keeps normal scores in some draws."""
+    kept, changed = [], []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        x = rng.standard_normal((500, 6))
+        y = np.sin(2 * x[:, 0]) + 0.5 * rng.standard_normal(500)
+        estimator = Estimator(n_permutations=0, unit="nats")
+        fresh, stays = (
+            estimator.estimate(Variable(x), Variable(y), before=before)
+            for before in ("", "supervised: index and supervised: index posterior")
+        )
+        kept.append(fresh.space.startswith("supervised"))
+        changed.append(stays.space.startswith("supervised") and stays.mi >= fresh.mi)
+    assert sum(changed) >= sum(kept)
 
 
 def test_usable_information_says_when_the_constant_decoder_won():

@@ -27,22 +27,23 @@ def below_usable(rng):
     return x, x.sum(axis=1) / 24**0.5 + 0.3 * rng.standard_normal(300)
 
 
-def spaces_disagree(rng):
-    x = rng.standard_normal((600, 3))
-    return np.exp(3 * (x + 0.5 * rng.standard_normal((600, 3)))), x
-
-
 def below_usable_and_wide(rng):
     """Three classes by sums of twenty of 128 columns each."""
     x = rng.standard_normal((600, 128))
     return x, x[:, :60].reshape(600, 3, 20).sum(axis=2).argmax(axis=1)
 
 
+def common_scale(rng):
+    """Twenty columns each that share nothing but their scale."""
+    scale = rng.uniform(0.5, 1.5, (500, 1))
+    return rng.standard_normal((500, 20)) * scale, rng.standard_normal((500, 20)) * scale
+
+
 CASES = {
     Flag.FEW_PER_CLASS: (few_per_class, "auto"),
     Flag.DEAD_UNITS: (dead_units, "auto"),
     Flag.BELOW_USABLE: (below_usable, "scores"),
-    Flag.SPACES_DISAGREE: (spaces_disagree, "auto"),
+    Flag.EITHER_WAY: (common_scale, "auto"),
 }
 
 

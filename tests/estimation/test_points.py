@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mi_callback import mutual_information
-from mi_callback.estimation import parallel
+from mi_callback.estimation import Estimator, parallel
 from mi_callback.estimation.mixture import mixture_information
 from mi_callback.estimation.neighbors import NeighborTable
 from mi_callback.estimation.permutation import Permutations
@@ -74,7 +74,7 @@ def test_up_to_the_limit_nothing_changes():
     """Identity: "auto", None and more points than samples are the same estimate, to the last bit."""
     x, y = case("fitted", 700)
     results = [mutual_information(x, y, n_points=points, n_permutations=5) for points in ("auto", None, 700, 10**6)]
-    assert len({(r.raw, r.stderr, r.half, *r.null) for r in results}) == 1
+    assert len({(r.raw, r.stderr, r.part_mi, *r.null) for r in results}) == 1
 
 
 def test_beyond_the_limit_auto_takes_some():
@@ -172,9 +172,10 @@ def test_points_estimate_the_whole_with_the_error_that_is_said(name):
     The error bar counts fresh samples too; that part is small beside the points', which are a tenth of all.
     """
     x, y = case(name, 2_000)
+    x, y = Variable(x, discrete=False), Variable(y, discrete=name == "classes")
     options = {"space": "scores", "unit": "nats", "n_permutations": 0}
-    whole = mutual_information(x, y, n_points=None, **options)
-    draws = [mutual_information(x, y, n_points=200, seed=seed, **options) for seed in range(200)]
+    whole = Estimator(n_points=None, **options).estimate(x, y)
+    draws = [Estimator(n_points=200, seed=seed, **options).estimate(x, y) for seed in range(200)]
     _check_draws([d.raw for d in draws], [d.stderr for d in draws], whole.raw)
 
 

@@ -13,7 +13,8 @@ def test_an_estimate_shows_itself_in_one_short_line():
     estimate = mutual_information(x, np.repeat(x, 2, axis=1), space="scores", n_permutations=100)
     shown = repr(estimate)
     assert len(shown) < 200
-    assert shown.startswith(f"MutualInformation({estimate.mi:.3f} \N{PLUS-MINUS SIGN} {estimate.stderr:.3f} bits, ")
+    low, high = estimate.interval
+    assert shown.startswith(f"MutualInformation({estimate.mi:.3f} in [{low:.3f}, {high:.3f}] bits, ")
     assert f"p_value={estimate.p_value:.3g}, n_samples=100, estimator='ksg', space='scores'" in shown
     assert all(flag.label in shown for flag in estimate.flags)
     assert "p_value" not in repr(mutual_information(x, x + 1, space="scores", n_permutations=0))

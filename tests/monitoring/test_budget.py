@@ -136,7 +136,7 @@ class Spent(lightning.Callback):
         self.monitor, self.seconds = monitor, []
 
     def on_train_epoch_end(self, trainer, pl_module):
-        self.seconds.append(sum(self.monitor._cost.seconds.values()))
+        self.seconds.append(sum(self.monitor._core._cost.seconds.values()))
 
 
 def data(n, d=2):
@@ -244,7 +244,7 @@ class Report(lightning.Callback):
 def test_all_processes_take_the_points_of_the_first(tmp_path):
     """Evidence: rows of both processes, each of which measures some of the layers. On their own they would differ."""
     callback = monitor(quantities=("target",))
-    callback._budget = ByRank(0.1, 3)
+    callback._core._budget = ByRank(0.1, 3)
     run = trainer(tmp_path, callback, Report(tmp_path, callback), devices=2, strategy="ddp_fork", max_epochs=2)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Measuring mutual information takes")

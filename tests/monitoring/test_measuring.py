@@ -25,7 +25,7 @@ def friedman(n, seed=0):
 
 
 def collected(x, y, **layers):
-    return Collected(inputs=x, targets=y, layers=layers, failures={}, n_samples=len(x))
+    return Collected(inputs=x, targets={} if y is None else {"": y}, layers=layers, failures={}, n_samples=len(x))
 
 
 def epoch(measurer, sweep):
@@ -138,7 +138,7 @@ class Counted:
 
 @pytest.mark.parametrize(("n_points", "most"), [(None, None), (200, None), ("auto", 150)])
 def test_what_belongs_to_the_input_is_made_once_for_all_layers_and_epochs(monkeypatch, n_points, most):
-    """Evidence: calls counted over two epochs of two layers, the ceiling and the dimension of X among them."""
+    """Evidence: calls over two epochs of two layers, the ceiling with its four parts and the dimension among them."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((400, 5))
     y = x[:, :1] + rng.standard_normal((400, 1))
@@ -152,7 +152,7 @@ def test_what_belongs_to_the_input_is_made_once_for_all_layers_and_epochs(monkey
         assert {found[layer, "input"].n_points for layer in ("one", "two")} == {most or n_points or 400}
         if seed == 0:
             first = made.tables
-    assert made.spaces == 1
+    assert made.spaces == 1 + 4
     assert made.tables == first, "the second epoch makes none"
 
 
@@ -177,7 +177,7 @@ def test_no_spaces_compete_for_what_is_infinite(monkeypatch):
     )
     x = np.random.default_rng(0).standard_normal((200, 2))
     found, _ = epoch(Measurer(Estimator(n_permutations=2), ("target", "input"), None), collected(x, x[:, :1], net=x))
-    assert competed == [("net", "targets"), ("inputs", "targets")]
+    assert set(competed) == {("net", "targets"), ("inputs", "targets")}
     assert found["net", "input"].space == "scores"
     supervised = Measurer(Estimator(n_permutations=2, space="supervised"), ("input",), None)
     found, _ = epoch(supervised, collected(x, None, net=x))

@@ -43,6 +43,7 @@ def estimate(
         noise_std=noise_std,
         reduction=reduction,
         n_points=n_points,
+        interval=(mi - 2 * stderr, mi + 3 * stderr),
     )
 
 

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -113,8 +114,8 @@ def test_csv_is_a_plain_table(history, tmp_path):
     history.save(path)
     head = path.read_text(encoding="utf-8").splitlines()[0]
     assert head == (
-        "run,epoch,step,layer,quantity,mi,raw,null_mean,null_std,p_value,stderr,unit,estimator,space,intrinsic_dim,"
-        "noise_std,reduction,n_samples,n_points,flags"
+        "run,epoch,step,data,layer,quantity,mi,low,high,raw,null_mean,null_std,p_value,stderr,unit,estimator,space,"
+        "intrinsic_dim,noise_std,reduction,n_samples,n_points,flags"
     )
 
 
@@ -181,5 +182,71 @@ def test_a_loaded_history_plots_without_training(history, tmp_path, kind):
 
 
 def test_an_unknown_plot_is_told(history):
-    with pytest.raises(ValueError, match=r"kind: expected one of \['curves', .*'profile', 'heat_map'\], got 'pie'"):
+    with pytest.raises(
+        ValueError, match=r"kind: expected one of \['curves', .*'profile', 'heat_map', 'gap', 'runs'\], got 'pie'"
+    ):
         history.plot("pie")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", b"{", "expected a file that History.save.. wrote, got 'a.json'"),
+        ("a.json", b"[1, 2]", "expected a file that History.save.. wrote, got 'a.json'"),
+        ("a.json", b'{"format": "mi_callback.history/2", "columns": {"mi": 3}}', "which is none, or broken"),
+        ("a.csv", b"epoch,loss\n0,1.5\n", "which is none, or broken.*are missing"),
+        ("a.csv", b"\xff\xfe\x00", "which is none, or broken"),
+        ("a.txt", b"hello", "expected a checkpoint, or a file that ends in .json or .csv, got 'a.txt'"),
+        ("a.ckpt", b"PK\x03\x04", "expected a checkpoint"),
+    ],
+)
+def test_a_foreign_file_is_told(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        History.load(tmp_path / name)
+    with pytest.raises(ValueError, match=r"expected a folder with a checkpoint or a \.json file that holds a history"):
+        History.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        History.load(tmp_path / "nothing.json")
+
+
+def test_a_file_is_written_whole_or_not_at_all(history, tmp_path, monkeypatch):
+    """A full disk leaves the file that was there, and no part of another."""
+    path = tmp_path / "run.json"
+    history.save(path)
+    before = path.read_bytes()
+
+    def full(*args):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        history.save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_history_of_training_data_alone_is_as_versions_before_wrote_it(tmp_path):
+    """A file without the column ``data`` is of training data."""
+    state = a_history(2).state_dict()
+    del state["columns"]["data"], state["ceilings_of_data"]
+    old = History()
+    old.load_state_dict(state)
+    assert old.to_rows() == a_history(2).to_rows()
+    assert {row["data"] for row in old.to_rows()} == {"train"}
+
+
+def test_an_open_interval_stays_open(tmp_path):
+    """Neither JSON nor a missing value has infinity: evidence is what comes back, and null for what is not known."""
+    history = History()
+    history.append(
+        epoch=0, step=0, layer="a", quantity="target", estimate=replace(estimate(), interval=(0.5, math.inf))
+    )
+    history.append(
+        epoch=1, step=1, layer="a", quantity="target", estimate=replace(FAILED, interval=(math.nan, math.nan))
+    )
+    for ending in ("json", "csv"):
+        history.save(tmp_path / f"run.{ending}")
+        first, second = History.load(tmp_path / f"run.{ending}").to_rows()
+        assert (first["low"], first["high"]) == (0.5, math.inf)
+        assert math.isnan(second["high"])

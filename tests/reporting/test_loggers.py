@@ -322,7 +322,7 @@ def test_the_dummy_logger_of_fast_dev_run_gets_nothing(tmp_path):
 def test_no_logger_is_imported_that_the_trainer_does_not_have():
     code = (
         "import sys, mi_callback.callback, mi_callback.reporting as r; from tests.reporting.records import a_history;"
-        "r.draw_figures(a_history()); r.log_figures([], {}, 0, None); r.log_layout([], ['target']);"
+        "r.draw_figures(a_history()); r.log_figures([], {}, 0, None); r.log_layout([], {'mi_target': True});"
         "print(set(sys.modules) & {'wandb', 'mlflow', 'comet_ml', 'dvclive', 'swanlab', 'plotly', 'pandas',"
         "'torch.utils.tensorboard'})"
     )

@@ -15,11 +15,11 @@ def test_the_summary_is_a_table_of_first_and_last_epoch():
     history.set_ceiling("log n", 8.5)
     assert summary(history).splitlines() == [
         "Mutual information in bits",
-        "quantity  layer   epoch 0  epoch 10  std. error  null band      p  flags",
-        "target    net.1     1.000     2.000       0.100     ±0.100  0.010",
-        "target    output        -         -           -          -      -",
-        "input     net.1         -     3.000       0.100     ±0.100  0.010  duplicates",
-        "input     output    4.000         -           -          -      -",
+        "quantity  layer   epoch 0  epoch 10        interval  null band      p  flags",
+        "target    net.1     1.000     2.000  1.800 to 2.300     ±0.100  0.010",
+        "target    output        -         -               -          -      -",
+        "input     net.1         -     3.000  2.800 to 3.300     ±0.100  0.010  duplicates",
+        "input     output    4.000         -               -          -      -",
         "ceiling I(X;Y) = 2.500 +- 0.100",
         "ceiling log n = 8.500",
         f"duplicates: {Flag.DUPLICATES.value}",

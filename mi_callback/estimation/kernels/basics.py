@@ -22,6 +22,7 @@ __all__ = [
     "Table",
     "compiled",
     "compiled_sum",
+    "count_below",
     "count_limits",
     "count_piece",
     "count_within",

@@ -204,7 +204,9 @@ def radial(whitened: Array) -> Array:
 
 # --- projections and learned conditional distributions ----------------------------------------------------------------
 
-_MOST_COORDINATES = 6  # of Y that the network learns to predict; by hand
+# Of Y that the network learns to predict. Of ten mixtures of three relations 12 read .38 nats more, of three relations
+# 3 read .15 less (n = 1,000); each is more to learn.
+_MOST_COORDINATES = 6
 
 
 def _by_network(half: FittingHalf) -> list[Candidate]:
@@ -256,7 +258,7 @@ def _swapped(half: FittingHalf, projected: Array) -> Map | None:
     return augmentation(lambda y: y @ directions, half.y)
 
 
-_MOST_DIRECTIONS = 8  # by hand; relations of one or two directions read the same with 4
+_MOST_DIRECTIONS = 8  # 4 and 16 read the same of nine relations of one to ten directions, n = 1,000
 # Searches for directions in what is left unexplained, and how many each may add. Without them sin(2 u) + v reads .62
 # nats instead of 1.22 (n = 5,000, d = 16; truth 1.29).
 _FURTHER_ROUNDS, _MOST_NEW = 2, 3

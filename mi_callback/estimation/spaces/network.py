@@ -28,8 +28,8 @@ __all__ = ["CodedTarget", "SliceNetwork", "code_coordinates", "code_labels", "fi
 # --- the target, as learners of its conditional distribution see it ---------------------------------------------------
 
 _SLICES = 16  # of a single target: 32 lose .07 nats on four cases (square, ring, product, sine; n = 1,500, d = 12)
-_SLICES_OF_SEVERAL = 8  # several targets share the samples' information, and need fewer each; by hand
-_LEAST_MEMBERS = 25  # samples a slice; by hand
+_SLICES_OF_SEVERAL = 8  # of each of several targets; 16 read .15 nats less of three relations at n = 1,000, 4 .56 more
+_LEAST_MEMBERS = 25  # samples a slice; of a square, n = 300, 10 read .11 nats less and 60 .09 more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,8 +81,8 @@ def polynomials(coordinates: Array) -> Array:
 # --- the network ------------------------------------------------------------------------------------------------------
 
 _METRIC_SAMPLES = 2048  # for an average: 512 give the same within .004 nats on the four cases
-_LEAST_VARIANCE = np.float32(0.01)  # of a slice's score, given x: what is sure has no residual; by hand
-_OUTLYING = 6.0  # residuals are clipped here, in standard deviations; by hand
+_LEAST_VARIANCE = np.float32(0.01)  # of a slice's score, given x; .001 and .1 read up to .05 nats less of four cases
+_OUTLYING = 6.0  # standard deviations at which residuals are clipped; 3 and none: the same within .03 nats (n = 4,000)
 _CLIP = np.float32(1e-3)  # probabilities are kept this far from 0 and 1 in log odds; 1e-2: the same on the four cases
 _LEAST_LOGIT = np.float32(-30)  # below the largest: keeps probabilities, and what is made of them, off subnormal floats
 

@@ -26,10 +26,10 @@ HALO = [withStroke(linewidth=2.5, foreground="white")]  # keeps text readable on
 _TITLE = 32  # characters, 2 inches at 9 points: what names of 24 characters in a bar leave to the axes
 
 
-def in_doubt(history: Estimates, series: Series) -> NDArray[np.bool_]:
-    """Which points are flagged, or above a ceiling beyond error; shape (E,)."""
+def in_doubt(history: Estimates, series: Series, *, data: str | None = None) -> NDArray[np.bool_]:
+    """Which points are flagged, or above a ceiling of their data set, the first by default; shape (E,)."""
     marked: NDArray[np.bool_] = series.flagged.copy()
-    for ceiling in history.ceilings_of(series.quantity).values():
+    for ceiling in history.ceilings_of(series.quantity, data=data).values():
         marked |= ceiling.is_below(series.mi, series.stderr)
     return marked
 

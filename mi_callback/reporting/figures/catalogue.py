@@ -9,12 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mi_callback.quantities import quantity
 from mi_callback.reporting.figures.curves import curves
 from mi_callback.reporting.figures.depth_profile import depth_profile
+from mi_callback.reporting.figures.gap import gap
 from mi_callback.reporting.figures.heat_map import heat_map
 from mi_callback.reporting.figures.information_plane import information_plane
+from mi_callback.reporting.figures.overlay import overlay
 from mi_callback.reporting.figures.style import MOST_NAMED
-from mi_callback.reporting.series import Estimates, noise_sweep
+from mi_callback.reporting.series import Estimates, noise_sweep, shown_quantities, targets_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -45,20 +48,35 @@ def _curves(history: Estimates) -> dict[str, dict[str, Any]]:
 
 
 def _plane(history: Estimates) -> dict[str, dict[str, Any]]:
-    return {"mi/information_plane": {}} if {"input", "target"} <= set(history.quantities) else {}
+    shown = _shown(history)
+    if "input" not in shown:
+        return {}
+    names = [name for name in targets_of(history) if name in shown]
+    return {"_".join(filter(None, ("mi/information_plane", quantity(name).task))): {"target": name} for name in names}
 
 
 def _profile(history: Estimates) -> dict[str, dict[str, Any]]:
     return {"mi/depth": {"quantities": _shown(history)}} if len(history.layers) > 1 else {}
 
 
+def _gap(history: Estimates) -> dict[str, dict[str, Any]]:
+    return {"mi/gap": {"quantities": _shown(history)}} if len(history.data) > 1 else {}
+
+
 def _heat_map(history: Estimates) -> dict[str, dict[str, Any]]:
     deep = len(history.layers) > MOST_NAMED
-    return {f"mi/heat_map_{quantity}": {"quantity": quantity} for quantity in _shown(history) if deep}
+    return {f"mi/heat_map_{name}": {"quantity": name} for name in _shown(history) if deep}
 
 
 def _shown(history: Estimates) -> list[str]:
-    return [quantity for quantity in history.quantities if quantity not in noise_sweep(history)]
+    sweep = noise_sweep(history)
+    return [name for name in shown_quantities(history) if name not in sweep]
+
+
+def _runs(history: Estimates, *, quantity: str = "target", ax: Axes | None = None) -> Figure | list[Artist]:
+    """All runs of a history over one another, by their groups."""
+    groups = history.groups()
+    return overlay(groups, quantity=quantity) if ax is None else overlay(groups, quantity=quantity, ax=ax)
 
 
 FIGURES = {
@@ -66,6 +84,8 @@ FIGURES = {
     "plane": Kind(information_plane, _plane),
     "profile": Kind(depth_profile, _profile),
     "heat_map": Kind(heat_map, _heat_map),
+    "gap": Kind(gap, _gap),
+    "runs": Kind(_runs, lambda history: {}),  # a second fit is another run, and no seed of the first
 }
 
 
@@ -84,9 +104,11 @@ def draw_figures(history: Estimates) -> dict[str, Figure]:
         history: estimates of a run.
 
     Returns:
-        "mi/curves"; "mi/information_plane" if both of its quantities were measured; "mi/depth" if there are several
-        layers; "mi/noise_sweep" if I(X; T + sigma Z) was measured with several sigma; for more than seven layers
-        "mi/heat_map_<quantity>" for each quantity of the curves. Nothing for an empty history.
+        "mi/curves"; "mi/information_plane" if both of its quantities were measured, of several tasks one each,
+        "mi/information_plane_<task>"; "mi/depth" if there are several layers; "mi/gap" if there are several data sets;
+        "mi/noise_sweep" if I(X; T + sigma Z) was measured with several sigma; for more than seven layers
+        "mi/heat_map_<quantity>" for each quantity of the curves. Of more than four tasks the first four are drawn.
+        Nothing for an empty history.
     """
     if not len(history):
         return {}

@@ -24,7 +24,7 @@ from mi_callback.reporting.figures.style import (
     style,
 )
 from mi_callback.reporting.labels import layer_labels, panel_label
-from mi_callback.reporting.series import Estimates, even_selection
+from mi_callback.reporting.series import Estimates, Series, even_selection
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -50,7 +50,8 @@ def depth_profile(
 ) -> Figure | list[Artist]:
     """Draw what the layers hold from first to last, at the last epoch and up to four before it, by colour.
 
-    The last epoch has error bars of one standard error. Flagged estimates are hollow.
+    The last epoch has bars from low to high end of the interval, or upwards of one standard error where it is open.
+    Flagged estimates are hollow.
 
     Args:
         history: estimates of a run.
@@ -90,19 +91,20 @@ def _draw_profile(ax: Axes, history: Estimates, quantity: str, chosen: NDArray[n
         return [empty_note(ax, f"The history holds no quantity {quantity!r}.")]
     depth = {layer: i for i, layer in enumerate(history.layers)}
     x = np.array([depth[layer] for layer in found])
-    mi, stderr, marked = (np.full((len(chosen), len(found)), missing) for missing in (np.nan, np.nan, False))
+    mi, below, above, marked = (np.full((len(chosen), len(found)), missing) for missing in (*[np.nan] * 3, False))
     for column, series in enumerate(found.values()):
         _, rows, at = np.intersect1d(chosen, series.epochs, assume_unique=True, return_indices=True)
-        mi[rows, column], stderr[rows, column] = series.mi[at], series.stderr[at]
+        mi[rows, column] = series.mi[at]
+        below[rows, column], above[rows, column] = (reach[at] for reach in _reaches(series))
         marked[rows, column] = in_doubt(history, series)[at]
     drawn: list[Artist] = []
-    for epoch, y, error, doubt in zip(chosen, mi, stderr, marked, strict=True):
+    for epoch, y, low, high, doubt in zip(chosen, mi, below, above, marked, strict=True):
         last, known = epoch == chosen[-1], np.isfinite(y)
         color = colormaps[EPOCH_COLORS](_norm(chosen)(epoch))
         width = 1.8 if last else 1.1
         drawn += ax.plot(x[known], y[known], color=color, linewidth=width, label=f"_epoch {epoch}", zorder=2.2)
         if last:
-            bars = ax.errorbar(x, y, yerr=np.nan_to_num(error), fmt="none", ecolor=SOFT, elinewidth=1.4, zorder=2)
+            bars = ax.errorbar(x, y, yerr=np.nan_to_num([low, high]), fmt="none", ecolor=SOFT, elinewidth=1.4, zorder=2)
             drawn += bars.get_children()
         for part, face in ((known & ~doubt, color), (known & doubt, "white")):
             if part.any():
@@ -121,6 +123,13 @@ def _draw_profile(ax: Axes, history: Estimates, quantity: str, chosen: NDArray[n
     _name_layers(ax, history.layers)
     ax.margins(y=0.13)
     return drawn
+
+
+def _reaches(series: Series) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How far the bars reach below and above the values, of each epoch: the interval, or the standard error."""
+    ends = (series.mi - series.low, series.high - series.mi)
+    below, above = (np.where(np.isfinite(end), np.maximum(end, 0), series.stderr) for end in ends)
+    return below, above
 
 
 def _name_layers(ax: Axes, layers: Sequence[str]) -> None:

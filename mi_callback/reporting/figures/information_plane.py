@@ -28,7 +28,7 @@ from mi_callback.reporting.figures.style import (
     style,
 )
 from mi_callback.reporting.labels import axis_label, layer_labels
-from mi_callback.reporting.series import Estimates, Series, even_selection
+from mi_callback.reporting.series import Estimates, Series, even_selection, targets_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -53,14 +53,20 @@ class _Trajectory:
 
 
 @overload
-def information_plane(history: Estimates, *, error_bars: bool = ..., ax: None = ...) -> Figure: ...
+def information_plane(
+    history: Estimates, *, target: str | None = ..., error_bars: bool = ..., ax: None = ...
+) -> Figure: ...
 
 
 @overload
-def information_plane(history: Estimates, *, error_bars: bool = ..., ax: Axes) -> list[Artist]: ...
+def information_plane(
+    history: Estimates, *, target: str | None = ..., error_bars: bool = ..., ax: Axes
+) -> list[Artist]: ...
 
 
-def information_plane(history: Estimates, *, error_bars: bool = False, ax: Axes | None = None) -> Figure | list[Artist]:
+def information_plane(
+    history: Estimates, *, target: str | None = None, error_bars: bool = False, ax: Axes | None = None
+) -> Figure | list[Artist]:
     """Draw the information plane, in the unit of the history.
 
     Up to seven layers are drawn as one trajectory each: the marker tells the layer, the colour the epoch. With more
@@ -71,28 +77,31 @@ def information_plane(history: Estimates, *, error_bars: bool = False, ax: Axes 
 
     Args:
         history: estimates of the quantities "input" and "target".
+        target: the quantity on the other axis, such as "target_age" of one of several tasks; None for "target", or
+            that of the first task.
         error_bars: whether to draw one standard error around each point.
         ax: axes to draw on; None makes a figure.
 
     Returns:
         The new figure, or the artists drawn on ``ax``.
     """
+    target = target or next(iter(targets_of(history)), "target")
     if ax is not None:
-        return _draw(ax, history, error_bars=error_bars, own_figure=False)
+        return _draw(ax, history, target, error_bars=error_bars, own_figure=False)
     figure = new_figure(3.6)
-    _draw(figure.add_subplot(), history, error_bars=error_bars, own_figure=True)
+    _draw(figure.add_subplot(), history, target, error_bars=error_bars, own_figure=True)
     return figure
 
 
-def _draw(ax: Axes, history: Estimates, *, error_bars: bool, own_figure: bool) -> list[Artist]:
-    style(ax, xlabel=axis_label(history, "input"), ylabel=axis_label(history, "target"))
-    trajectories = _trajectories(history)
+def _draw(ax: Axes, history: Estimates, target: str, *, error_bars: bool, own_figure: bool) -> list[Artist]:
+    style(ax, xlabel=axis_label(history, "input"), ylabel=axis_label(history, target))
+    trajectories = _trajectories(history, target)
     if not trajectories:
         return [empty_note(ax, 'The information plane needs the quantities\n"input" and "target" of a layer.')]
     epochs = np.concatenate([t.epochs for t in trajectories])
     norm = Normalize(epochs.min(), max(epochs.max(), epochs.min() + 1))
     xs, ys = (np.concatenate([getattr(t, axis) for t in trajectories]).tolist() for axis in "xy")
-    drawn = draw_ceilings(ax, history, {"y": ("target", ys), "x": ("input", xs)})
+    drawn = draw_ceilings(ax, history, {"y": (target, ys), "x": ("input", xs)})
     handles: list[Artist] = []
     labels = layer_labels(history.layers)
     if len(trajectories) <= MOST_NAMED:
@@ -114,8 +123,8 @@ def _draw(ax: Axes, history: Estimates, *, error_bars: bool, own_figure: bool) -
     return drawn
 
 
-def _trajectories(history: Estimates) -> list[_Trajectory]:
-    inputs, targets = history.series("input"), history.series("target")
+def _trajectories(history: Estimates, target: str) -> list[_Trajectory]:
+    inputs, targets = history.series("input"), history.series(target)
     both = [layer for layer in history.layers if layer in inputs and layer in targets]
     found = [_pair(inputs[layer], targets[layer], history) for layer in both]
     return [t for t in found if len(t.epochs)]

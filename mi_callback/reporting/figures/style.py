@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
 
 __all__ = [
+    "DATA_STYLES",
     "EPOCH_COLORS",
     "GREY",
     "INK",
@@ -50,6 +51,8 @@ __all__ = [
 _OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MOST_NAMED = len(_OKABE_ITO)  # more layers than hues are told by a gradation over depth, and some of them are named
+# of data sets, groups of runs and losses
+DATA_STYLES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5)))
 EPOCH_COLORS = "viridis"  # rises evenly in lightness: reads in grey print and with colour blindness
 INK = "#222222"
 GREY = "#7a7a7a"
