@@ -15,12 +15,13 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from scipy.integrate import trapezoid
+from scipy.ndimage import gaussian_filter
 from scipy.special import entr, ndtr
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from mi_callback import MutualInformationMonitor, mutual_information
-from mi_callback.collection import CollectionError
+from mi_callback.collection import CollectionError, reduction
 from mi_callback.monitoring.epoch import EpochMeasurer
 from mi_callback.reporting import History, summary
 from tests.models import QUIET, Net, loader, pairs, trainer
@@ -534,3 +535,45 @@ def test_a_convolution_too_wide_to_keep_is_reduced_read_and_named(tmp_path):
     density = ndtr(grid / 0.15) - ndtr((grid - 1) / 0.15)
     cap = (trapezoid(entr(density), grid) - 0.5 * math.log(2 * math.pi * math.e * 0.15**2)) / math.log(2)
     assert abs(wide["mi"] - cap) < 4 * wide["stderr"]
+
+
+@pytest.mark.slow
+def test_a_reduced_layer_reads_as_the_same_layer_unreduced(tmp_path, monkeypatch):
+    """Evidence: maps of 4,608 coordinates behind two residual blocks, measured as they are and through a projection.
+
+    The images have 20 degrees of freedom, as far fewer than the 1,024 that are kept as those of real ones are. With as
+    much noise as pixels the projection has to lose some: 3.0 instead of 3.6 bits were read there. I(X;T) is
+    left out: it is infinite, and the resolution read in its place goes by the geometry, which normal scores of other
+    coordinates change (4.9 and 5.3 bits behind the first block, 3.9 and 3.1 behind the second).
+    """
+
+    class Block(nn.Module):
+        def __init__(self, before):
+            super().__init__()
+            self.first = nn.Sequential(nn.Conv2d(before, 8, 3, 1, 1), nn.ReLU())
+            self.second = nn.Conv2d(8, 8, 3, 1, 1)
+            self.skip = nn.Conv2d(before, 8, 1)
+
+        def forward(self, x):
+            return torch.relu(self.second(self.first(x)) + self.skip(x))
+
+    rng = np.random.default_rng(0)
+    latents = rng.standard_normal((400, 20))
+    smooth = gaussian_filter(rng.standard_normal((20, 3, 24, 24)), (0, 0, 3, 3))
+    images = np.tensordot(latents, smooth / smooth.std(), axes=1)
+    y = latents[:, :1] + 0.3 * rng.standard_normal((400, 1))
+    tensors = (torch.from_numpy(values).float() for values in (images, y))
+    data = DataLoader(TensorDataset(*tensors), batch_size=100, shuffle=True)
+    rows = {}
+    for name, limit in (("reduced", 4_096), ("whole", 10_000)):
+        monkeypatch.setattr(reduction, "WIDTH_LIMIT", limit)
+        torch.manual_seed(0)
+        net = nn.Sequential(Block(3), Block(8), nn.Flatten(), nn.Linear(4_608, 1))
+        callback = MutualInformationMonitor(layers=["net.0", "net.1"], quantities=("target",), n_permutations=19)
+        fit(tmp_path / name, callback, Net(net), data)
+        rows[name] = {(row["layer"], row["quantity"]): row for row in callback.history.to_rows()}
+    for key, whole in rows["whole"].items():
+        reduced = rows["reduced"][key]
+        assert abs(reduced["mi"] - whole["mi"]) <= 2 * math.hypot(reduced["stderr"], whole["stderr"]), key
+        assert ("sparse random projection 4608 -> 1024" in reduced["space"]) == (key[0] != "output"), key
+    assert rows["whole"]["net.0", "usable"]["mi"] > 0.3
