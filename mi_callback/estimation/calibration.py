@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +20,8 @@ from mi_callback.estimation.variable import Variable
 __all__ = ["Calibration", "calibrate", "class_surrogate", "gaussian_surrogate"]
 
 _PURPOSE = 9  # of the stream that makes surrogates
+_LEAST = 0.1 * math.log(2)  # nats: the surrogate of a reading about zero
+_HALVINGS = 4  # the truth to a sixteenth of what it was doubled by
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Calibration:
     """What an estimator reads of a known information, on samples of the same number, width and spectrum.
 
     Attributes:
-        truth: exact information of the surrogate, in ``unit``.
+        truth: exact information of the surrogate, in ``unit``; infinite if none reads so much.
         reads: what the estimator reads of it, debiased.
         stderr: standard error of the reading.
         n_samples: number of samples.
@@ -44,7 +47,7 @@ class Calibration:
     def __str__(self) -> str:
         return (
             f"At {self.n_samples} samples of {self.n_features} features this estimator reads {self.reads:.2f} of "
-            f"{self.truth:.2f} {self.unit}."
+            f"{self.truth:.2f} {self.unit}, if the dependence is Gaussian and linear."
         )
 
 
@@ -57,36 +60,65 @@ def calibrate(
     truth: float | None = None,
     seed: int = 0,
 ) -> Calibration:
-    """Measure a Gaussian surrogate of a layer, of known information, by the path the layer itself takes.
+    """Measure Gaussian surrogates of a layer, of known information, by the path the layer itself takes.
 
-    The surrogate shares number of samples, width and covariance with the layer, and the partner's too. It is Gaussian:
-    a layer on a curved manifold is easier, one with heavy tails harder than it.
+    A surrogate shares number of samples, width and covariance with the layer, and the partner's too. It is Gaussian and
+    its dependence linear, so it is blind to what is hard in another way: a curved relation, dependence in the norm, or
+    behind other units, where more may be missing than it says. A layer on a curved manifold is easier.
 
     Args:
         estimator: the estimator to calibrate.
         activations: shape (n,) or (n, d), the layer T.
         partner: shape (n,) or (n, e), X or Y; labels of shape (n,) if ``discrete``.
         discrete: whether the partner is a class.
-        truth: information of the surrogate, in the estimator's unit. None for what the estimator reads of the real
-            pair, but at least .1 bits: the question is then whether a reading like that one can be believed.
+        truth: information of the surrogate, in the estimator's unit. None for the one of which the estimator reads what
+            it reads of the real pair: the answer to "how much may there be behind this reading?"
         seed: seeds the surrogate.
+
+    Returns:
+        Truth and reading. The truth is infinite if no surrogate, up to log n, reads as much as the real pair.
     """
     t = np.asarray(activations, dtype=np.float64)
     t = t.reshape(len(t), -1)
-    if truth is None:
-        real = estimator.estimate(Variable(t, name="activations"), Variable(partner, discrete=discrete, name="partner"))
-        truth = max(real.mi, 0.1 * math.log(2) * per_nat(estimator.unit))
-    nats = truth / per_nat(estimator.unit)
-    rng = stream(seed, _PURPOSE)
-    y: ArrayLike
-    if discrete:
-        x, y, nats = class_surrogate(t, np.asarray(partner).reshape(-1), nats, rng)
-    else:
-        x, y = gaussian_surrogate(t, np.asarray(partner, dtype=np.float64).reshape(len(t), -1), nats, rng)
-    reading: MutualInformation = estimator.estimate(
-        Variable(x, name="surrogate layer"), Variable(y, discrete=discrete, name="surrogate partner")
-    )
-    return Calibration(nats * per_nat(reading.unit), reading.mi, reading.stderr, len(t), t.shape[1], reading.unit)
+    unit = per_nat(estimator.unit)
+
+    def read(wanted: float) -> Calibration:
+        """What is read of a surrogate of about so much information, always with the same random numbers."""
+        rng = stream(seed, _PURPOSE)
+        y: ArrayLike
+        if discrete:
+            x, y, nats = class_surrogate(t, np.asarray(partner).reshape(-1), wanted / unit, rng)
+        else:
+            x, y = gaussian_surrogate(
+                t, np.asarray(partner, dtype=np.float64).reshape(len(t), -1), nats := wanted / unit, rng
+            )
+        reading: MutualInformation = estimator.estimate(
+            Variable(x, name="surrogate layer"), Variable(y, discrete=discrete, name="surrogate partner")
+        )
+        return Calibration(nats * unit, reading.mi, reading.stderr, len(t), t.shape[1], reading.unit)
+
+    if truth is not None:
+        return read(truth)
+    real = estimator.estimate(Variable(t, name="activations"), Variable(partner, discrete=discrete, name="partner"))
+    return _solved(read, real.mi, least=_LEAST * unit, most=math.log(len(t)) * unit)
+
+
+def _solved(read: Callable[[float], Calibration], wanted: float, *, least: float, most: float) -> Calibration:
+    """The surrogate of which as much is read as is wanted: the truth is doubled until it is, then halved in."""
+    low, found = 0.0, read(max(wanted, least))
+    while found.reads < wanted - found.stderr:
+        if found.truth >= most or found.truth <= low:  # as much as there can be
+            return replace(found, truth=math.inf)
+        low = found.truth
+        found = read(min(max(2 * low, least), most))
+    high = found.truth
+    for _ in range(_HALVINGS if low else 0):
+        middle = read((low + high) / 2)
+        if middle.reads < wanted:
+            low = middle.truth
+        else:
+            high, found = middle.truth, middle
+    return found
 
 
 def _factor(values: NDArray[np.float64]) -> NDArray[np.float64]:

