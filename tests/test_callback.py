@@ -502,11 +502,11 @@ def test_without_permutations_there_is_no_null(tmp_path):
 
 
 def test_the_networks_own_tables_of_x_and_y_are_made_once(tmp_path, monkeypatch):
-    from mi_callback.monitoring import measuring
+    from mi_callback.monitoring import tasks
 
     made = []
-    variable = measuring.Variable
-    monkeypatch.setattr(measuring, "Variable", lambda *a, name, **k: made.append(name) or variable(*a, name=name, **k))
+    variable = tasks.Variable
+    monkeypatch.setattr(tasks, "Variable", lambda *a, name, **k: made.append(name) or variable(*a, name=name, **k))
     fit(tmp_path, monitor(layers=["net.1"]), max_epochs=3)
     # The first batch, tried before training, is a set of its own.
     assert [name for name in made if name in ("targets", "inputs")] == ["inputs", "targets"] * 2
