@@ -22,8 +22,19 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from mi_callback import MutualInformationMonitor
-from mi_callback.collection import CollectionError, LightningHost, Processes, check_strategy, join, select_layers, sweep
+from mi_callback.collection import (
+    CollectionError,
+    LightningHost,
+    Processes,
+    Together,
+    check_strategy,
+    join,
+    select_layers,
+    sweep,
+)
 from mi_callback.collection.distributed import gather
+from mi_callback.estimation import estimator as estimator_module
+from mi_callback.estimation import parallel
 from tests.models import QUIET, Net, pairs, trainer
 
 pytestmark = [pytest.mark.filterwarnings(rule) for rule in QUIET]
@@ -108,6 +119,66 @@ def test_a_subset_is_the_same_on_several_processes(tmp_path):
     two = fit(tmp_path / "two", 2, monitor(**options))
     assert [r["mi"] for r in two[0]["rows"]] == [r["mi"] for r in one["rows"]]
     assert one["rows"][0]["n_samples"] == 25
+
+
+def fit_to_three_targets(path, size, layers, n, **options):
+    """Train a network of a layer "net.0", one "net.1" and an output of three dimensions; see ``fit``."""
+    x, y = pairs(n)
+    lightning.seed_everything(0)
+    net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
+    data = DataLoader(TensorDataset(x, torch.cat([y, x**2], dim=1)), batch_size=64, shuffle=True)
+    return fit(path, size, monitor(layers=layers, **options), model=Frozen(net), data=data, max_epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("layers", "size", "options"),
+    [
+        (["net.0"], 3, {"space": "supervised", "n_permutations": 9}),  # no layer for a rank of its own
+        (["net.0", "net.1"], 2, {"space": "auto"}),  # the output is left over
+    ],
+)
+def test_processes_share_out_the_points_of_layers_that_are_left_over(tmp_path, layers, size, options, monkeypatch):
+    """Identity: at evaluation points every value is that of one process, to the last bit; and each rank finds some."""
+    one = fit_to_three_targets(tmp_path / "one", 1, layers, 1_501, n_points=300, **options)[0]
+    share = Together.share
+
+    def counted(together, value):
+        if value is not None and len(value) == 7:  # rows of a table
+            with (tmp_path / f"rows {together.rank}").open("a") as file:
+                file.write(f"{len(value[0])} ")
+        return share(together, value)
+
+    monkeypatch.setattr(Together, "share", counted)
+    for rank in fit_to_three_targets(tmp_path / "several", size, layers, 1_501, n_points=300, **options):
+        assert [row | {"step": 0} for row in rank["rows"]] == [row | {"step": 0} for row in one["rows"]]
+    assert {row["n_points"] for row in one["rows"] if row["quantity"] == "target"} == {300}
+    found = [np.array((tmp_path / f"rows {rank}").read_text().split(), int) for rank in range(size)]
+    whole = sum(found)
+    assert whole.max() == 300
+    assert all((rows[whole == 300] > 0).all() and (rows[whole == 300] < 300).all() for rows in found)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("name", ["read_table", "subsample", "intrinsic_dimension"])
+def test_a_shared_estimate_that_fails_on_one_process_keeps_none_waiting(tmp_path, rank, name, monkeypatch):
+    """It is NaN on all, wherever it fails, and what comes after it is shared as if nothing had been."""
+    whole = getattr(estimator_module, name)
+    failed = []
+
+    def fails_once(*arguments, **options):
+        if getattr(parallel._own, "team", None) is not None and dist.get_rank() == rank and not failed:
+            failed.append(True)
+            raise MemoryError("on one of them")
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(estimator_module, name, fails_once)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reports = fit_to_three_targets(tmp_path / "two", 2, ["net.0", "net.1"], 301, n_points=60, n_permutations=2)
+    values = {(row["epoch"], row["layer"], row["quantity"]): row["mi"] for row in reports[0]["rows"]}
+    assert reports[0]["rows"] == reports[1]["rows"]
+    missing = {key for key, value in values.items() if np.isnan(value)}
+    assert missing == {(0, "output", "target")}
 
 
 def test_training_on_two_processes_is_undisturbed(tmp_path):

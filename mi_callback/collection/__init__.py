@@ -1,6 +1,6 @@
 """A model and its data in, aligned arrays out. Needs torch; knows nothing of estimating."""
 
-from mi_callback.collection.distributed import Processes, check_strategy, gather, join
+from mi_callback.collection.distributed import Processes, Together, check_strategy, gather, join
 from mi_callback.collection.errors import CollectionError
 from mi_callback.collection.host import Host, PlainHost
 from mi_callback.collection.isolation import random_state_kept
@@ -18,6 +18,7 @@ __all__ = [
     "LightningHost",
     "PlainHost",
     "Processes",
+    "Together",
     "check_loader",
     "check_strategy",
     "gather",

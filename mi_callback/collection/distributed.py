@@ -1,14 +1,17 @@
 """Several processes measure as one: who has which samples and layers, and what they exchange.
 
 Rank r of W takes batches r, r + W, ... of those that a single process would read, so that no sample is read twice and
-none is added. Each layer's parts are brought together on one rank, which estimates it. Every exchange is made by every
-rank, whatever has failed on it: a rank that skipped one would leave the others waiting.
+none is added. Each layer's parts are brought together on one rank, which estimates it. Layers that are left over when
+every rank has as many, and are measured at evaluation points, are brought together on all of them, which share out the
+points: a single wide layer keeps all ranks busy. Every exchange is made by every rank, whatever has failed on it: a
+rank that skipped one would leave the others waiting.
 """
 
 from __future__ import annotations
 
+import math
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,7 +27,7 @@ from mi_callback.collection.sweep import Collected
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
-__all__ = ["Processes", "check_strategy", "gather", "join"]
+__all__ = ["Processes", "Together", "check_strategy", "gather", "join"]
 
 _T = TypeVar("_T")
 
@@ -63,6 +66,56 @@ class Processes:
             dist.destroy_process_group(self.group)
 
 
+class Together:
+    """The processes while they make the same estimates together: what one computes, all have.
+
+    An estimate that fails on one of them cannot be finished by the others. They learn it from the next exchange, where
+    one has gone on: those behind give up the estimate, those ahead make the exchange again.
+
+    Args:
+        processes: all ranks.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._estimate = self._step = 0.0
+
+    @property
+    def rank(self) -> int:
+        """This one."""
+        return self._processes.rank
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return self._processes.size
+
+    def begin(self) -> None:
+        """Begin the next estimate; every rank calls it for each, whatever became of the one before."""
+        self._estimate, self._step = self._estimate + 1, 0
+
+    def share(self, value: _T) -> list[_T]:
+        """The values of all ranks, in order of rank, on every rank.
+
+        Raises:
+            CollectionError: another rank has given up this estimate.
+        """
+        self._step += 1
+        while True:
+            found = self._processes.share((self._estimate, self._step, value))
+            if min(estimate for estimate, _, _ in found) < self._estimate:
+                continue
+            if len({(estimate, step) for estimate, step, _ in found}) > 1:
+                raise CollectionError("another process could not finish the estimate that was shared with it.")
+            return [one for _, _, one in found]
+
+    def finish(self) -> None:
+        """Wait until all ranks have finished; every one of them must call."""
+        self._estimate = math.inf
+        self._step = 0
+        self.share(None)
+
+
 def check_strategy(trainer: Trainer) -> None:
     """Refuse strategies that keep a part of the model on each device.
 
@@ -84,17 +137,23 @@ def join(trainer: Trainer) -> Processes:
     return Processes(trainer.global_rank, trainer.world_size, dist.new_group(backend="gloo"))
 
 
-def gather(local: Collected | None, error: Exception | None, processes: Processes) -> Collected:
+def gather(
+    local: Collected | None,
+    error: Exception | None,
+    processes: Processes,
+    at_points: Callable[[int], bool] = lambda n_samples: False,
+) -> Collected:
     """Bring together what the ranks have collected.
 
     Args:
         local: this rank's part; None if it failed.
         error: why it failed.
         processes: all ranks; every one of them must call.
+        at_points: whether so many samples are estimated at evaluation points, which ranks can share out.
 
     Returns:
-        All samples in the order of a single process. X and Y are there on every rank, a layer on one of them only, and
-        the failures of layers on rank 0 only: taken over all ranks, everything is there once.
+        All samples in the order of a single process. X and Y are there on every rank, a layer on one of them only or,
+        if it is ``shared``, on all, and the failures of layers on rank 0 only.
 
     Raises:
         Exception: on every rank, the error of one that failed.
@@ -116,13 +175,19 @@ def gather(local: Collected | None, error: Exception | None, processes: Processe
         )
     failures = {label: error for head in reversed(heads) for label, error in head.failures.items()}
     layers: dict[str, NDArray[Any]] = {}
+    n_owned = len(heads[0].layers)
+    if at_points(n_samples):
+        n_owned -= n_owned % processes.size
     for i, label in enumerate(heads[0].layers):
         owner = i % processes.size
         kinds = {head.layers.get(label) for head in heads}
         if label in failures or len(kinds) > 1:
             failures.setdefault(label, CollectionError(f"expected the same layer on all processes, got {kinds}."))
             continue
-        whole = _bring_together(local.layers[label], positions, processes, owner)
+        if i < n_owned:
+            whole = _bring_together(local.layers[label], positions, processes, owner)
+        else:
+            whole = _everywhere(local.layers[label], positions, processes)
         if whole is not None:
             layers[label] = whole
     # what one process could not collect the others leave out, too
@@ -143,6 +208,7 @@ def gather(local: Collected | None, error: Exception | None, processes: Processe
         left_out=local.left_out,
         inputs_reduction=local.inputs_reduction,
         inputs_are_ids=local.inputs_are_ids,
+        shared=frozenset(list(heads[0].layers)[n_owned:]) & layers.keys(),
         inputs_failure=inputs_failure,
         target_failures=target_failures,
         pooled=local.pooled,

@@ -73,6 +73,7 @@ class Collected:
         left_out: keys of dict batches that neither the model nor the measurement uses.
         inputs_reduction: what was done to X if it is too wide to keep; None if nothing was.
         inputs_are_ids: whether X holds integers of a model that looks integers up, as token ids in an embedding.
+        shared: labels of layers that every process has, and that they estimate together.
         inputs_failure: why X could not be collected.
         target_failures: task to why its Y could not be.
         pooled: labels of the layers of whose positions something was made.
@@ -91,6 +92,7 @@ class Collected:
     left_out: tuple[str, ...] = ()
     inputs_reduction: str | None = None
     inputs_are_ids: bool = False
+    shared: frozenset[str] = frozenset()
     inputs_failure: Exception | None = None
     target_failures: dict[str, Exception] = field(default_factory=dict)
     pooled: frozenset[str] = frozenset()

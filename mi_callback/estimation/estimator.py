@@ -24,6 +24,7 @@ from mi_callback.estimation.dimension import intrinsic_dimension
 from mi_callback.estimation.flagging import judged, raised, with_flags
 from mi_callback.estimation.interval import Parts, interval, reads_either_way
 from mi_callback.estimation.neighbors import Metric, NeighborTable
+from mi_callback.estimation.parallel import Team, shared_among
 from mi_callback.estimation.permutation import Permutations, p_value, stream
 from mi_callback.estimation.points import MOST, PILOT, NPoints, evaluation_points, points_needed
 from mi_callback.estimation.projections import project
@@ -62,6 +63,7 @@ class Estimator:
 
     Attributes:
         most_points: the most evaluation points to take, whatever ``n_points`` asks for; None for no limit.
+        team: processes that all make the same estimates of the same samples, and share out the evaluation points.
         n_parts: number of parts of the samples on which everything is done again, for the interval; 0 for none.
 
     Raises:
@@ -90,6 +92,7 @@ class Estimator:
         self.unit: Unit = unit
         self.n_points = check_points(n_points, self.k)
         self.most_points: int | None = None
+        self.team: Team | None = None
         self.n_parts = _PARTS
 
     def estimate(self, x: Variable, y: Variable, *, before: str = "") -> MutualInformation:
@@ -109,8 +112,15 @@ class Estimator:
         samples, classes = x.values, y.labels.codes if y.discrete else None
         taken_for = f"{y.name} as {y.kind}"
         x, y, flags = _without_singletons(x, y)
-        estimate = dataclasses.replace(self._estimate(x, y, flags, before), reason=taken_for)
+        with shared_among(self.team):
+            estimate = dataclasses.replace(self._estimate(x, y, flags, before), reason=taken_for)
+        if self.team is not None:  # what fails on one fails on all, so that all remember the same
+            self.team.share(None)
         return judged(estimate, x=samples, labels=classes)
+
+    def at_points(self, n_samples: int) -> bool:
+        """Whether so many samples are estimated at evaluation points."""
+        return self._limit(n_samples) < n_samples
 
     def pilot(self, n_samples: int) -> NDArray[np.int64] | None:
         """The first of the evaluation points; None where all samples are points."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -14,7 +15,7 @@ from scipy.spatial.distance import cdist
 
 from mi_callback.estimation import kernels
 from mi_callback.estimation.entropy import group_rows
-from mi_callback.estimation.parallel import in_own_thread, run_in_threads
+from mi_callback.estimation.parallel import in_own_thread, run_in_threads, run_shared
 
 __all__ = [
     "LARGE",
@@ -322,9 +323,22 @@ class NeighborTable:
                     distances, slack = self._distances(chosen, tile)
                     kernels.count_nearer(table, chosen, distances, first, slack, single, of_rows, radii, found)
 
-            run_in_threads(count, len(distinct), _ROWS)
+            self.run(count, len(distinct), _ROWS, lambda first, last: [found[starts[first] : starts[last]]])
             counts[wanted] = found[place]
         return counts
+
+    def run(
+        self,
+        task: Callable[[int, int], None],
+        size: int,
+        chunk: int,
+        written: Callable[[int, int], list[NDArray[Any]]],
+    ) -> None:
+        """Call a task for chunks of rows: at evaluation points shared among processes, see ``run_shared``."""
+        if self.is_complete:
+            run_in_threads(task, size, chunk)
+        else:
+            run_shared(task, size, chunk, written)
 
     def _typical_distance(self, rank: int) -> float:
         column = self.distances[:, min(rank, self.indices.shape[1]) - 1]
@@ -370,7 +384,16 @@ class NeighborTable:
                     np.append(slack[:-1][again], slack[-1]),
                 )
 
-        run_in_threads(fill, self.n_rows, _ROWS_TO_FILL)
+        leaders = np.empty(self.n_rows, np.int32)
+
+        def fill_and_tell(start: int, stop: int) -> None:
+            fill(start, stop)
+            leaders[start:stop] = self.leaders[self.samples[start:stop]]
+
+        of_rows = (self.indices, self.distances, self.lengths, self.radii, self.farthest, self.copies, leaders)
+        chunk = _ROWS_TO_FILL if self.is_complete else _ROWS  # few rows are to keep many cores and processes busy
+        self.run(fill_and_tell, self.n_rows, chunk, lambda start, stop: [a[start:stop] for a in of_rows])
+        self.leaders[self.samples] = leaders
         if not self.is_complete and (self.copies > 1).any():  # samples without a row may coincide, too
             groups = group_rows(self.values)
             self.leaders[:] = groups.first[groups.inverse]

@@ -9,16 +9,27 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["in_own_thread", "n_workers", "one_blas_thread", "run_in_threads", "run_side_by_side"]
+__all__ = [
+    "Team",
+    "in_own_thread",
+    "n_workers",
+    "one_blas_thread",
+    "run_in_threads",
+    "run_shared",
+    "run_side_by_side",
+    "shared_among",
+]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-_own = threading.local()  # marks the threads of the pool
+_own = threading.local()  # marks the threads of the pool, and knows with whom a thread shares its work
 _limits = threading.Lock()
 _limited: list[Any] = []  # the limiter in force, once for everyone who has asked for it
 
@@ -63,6 +74,59 @@ def run_in_threads(task: Callable[[int, int], None], size: int, chunk: int) -> N
     pool = _pool(os.getpid(), n_workers())
     for done in [pool.submit(work) for _ in range(min(n_workers(), -(-size // chunk)))]:
         done.result()
+
+
+class Team(Protocol):
+    """Processes that do the same, and share out what is dear: all that hold the same samples."""
+
+    @property
+    def rank(self) -> int:
+        """This one."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    def share(self, value: _Result) -> list[_Result]:
+        """The values of all, in order of rank, on every one; an error on every one if one of them failed before."""
+
+
+@contextmanager
+def shared_among(team: Team | None) -> Iterator[None]:
+    """Share out what the calling thread hands to ``run_shared``; not what threads of its own do."""
+    before, _own.team = getattr(_own, "team", None), team
+    try:
+        yield
+    finally:
+        _own.team = before
+
+
+def run_shared(
+    task: Callable[[int, int], None], size: int, chunk: int, written: Callable[[int, int], list[NDArray[Any]]]
+) -> None:
+    """Call ``task(start, stop)`` for the chunks of ``range(size)``, as ``run_in_threads`` does, each on one process.
+
+    Chunks do not depend on the number of processes, so neither do results.
+
+    Args:
+        task: as for ``run_in_threads``.
+        size: number of items.
+        chunk: items a call.
+        written: the parts of arrays, as views, that calls for a range write; they are the same everywhere in the end.
+    """
+    team: Team | None = getattr(_own, "team", None)
+    if team is None:
+        run_in_threads(task, size, chunk)
+        return
+    n_chunks = -(-size // chunk)
+    ends = [min(rank * n_chunks // team.size * chunk, size) for rank in range(team.size + 1)]
+    first, last = ends[team.rank : team.rank + 2]
+    if first < last:
+        run_in_threads(lambda start, stop: task(first + start, first + stop), last - first, chunk)
+    parts = team.share([np.ascontiguousarray(part) for part in written(first, last)])
+    for rank, found in enumerate(parts):
+        for place, part in zip(written(*ends[rank : rank + 2]), found, strict=True):
+            place[...] = part
 
 
 def run_side_by_side(task: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:

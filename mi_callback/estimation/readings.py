@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +93,7 @@ def read_table(table: NeighborTable, target: Target, k: int, permutations: Permu
             y_counts=np.full((n_rows, stop - start), -1, np.int32) if beyond else nothing,
         )
         read, pairing = _reader(table, target, k, psi, permutations, start, stop)
-        run_in_threads(partial(read, out), n_rows, rows_a_task)
+        table.run(partial(read, out), n_rows, rows_a_task, partial(_written, out, rows_a_task))
         total = out.sums.sum(axis=0)
         completed += int(np.count_nonzero(out.completed >= 0))
         if not isinstance(pairing, kernels.Classes):
@@ -103,6 +104,12 @@ def read_table(table: NeighborTable, target: Target, k: int, permutations: Permu
         totals.append(total)
     constant = digamma(n)
     return Reading(local + constant, np.concatenate(totals)[1:] / n_rows + constant, completed)
+
+
+def _written(out: kernels.Output, rows_a_task: int, first: int, last: int) -> list[NDArray[Any]]:
+    """What is written when rows are read."""
+    of_rows = (out.local, out.completed, out.x_counts, out.y_counts)
+    return [out.sums[first // rows_a_task : -(-last // rows_a_task)], *(array[first:last] for array in of_rows)]
 
 
 def _terms_beyond(

@@ -12,6 +12,7 @@ from mi_callback.estimation.checks import check_finite, columns_of
 from mi_callback.estimation.entropy import group_rows
 from mi_callback.estimation.kinds import Kind, kind_of
 from mi_callback.estimation.neighbors import Metric, NeighborTable, balance_rank, default_width
+from mi_callback.estimation.parallel import shared_among
 from mi_callback.estimation.spaces import normal_scores, standardize
 from mi_callback.estimation.targets import LabelTarget, ScalarTarget, Target
 
@@ -145,7 +146,8 @@ class Variable:
         if self.discrete:
             return self.labels
         if self.values.shape[1] > 1:
-            return self.table(space, metric, k, points, wide=True)
+            with shared_among(None):  # kept for other layers: one process may have it, and another not
+                return self.table(space, metric, k, points, wide=True)
         key = (space, k, b"" if points is None else points.tobytes())
         if key not in self._scalars:
             rank = None if space == "raw" else balance_rank(self.n_samples, k)

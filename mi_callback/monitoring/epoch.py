@@ -14,6 +14,7 @@ from mi_callback.collection import (
     Host,
     Layer,
     Processes,
+    Together,
     gather,
     select_layers,
     sweep,
@@ -256,7 +257,7 @@ class EpochMeasurer:
         """The sweep of all processes, with X and Y taken over."""
         with progress("Mutual information, sweep") as advance:
             local, error = self._attempt(lambda: self._sweep(host, on_batch=advance))
-        collected = gather(local, error, self._processes)
+        collected = gather(local, error, self._processes, self._measurer.estimator.at_points)
         del local  # its arrays live on in what was gathered, or not at all
         known = self._measurer.kinds.keys()
         names, error = self._attempt(lambda: self._measurer.prepare(collected))
@@ -319,16 +320,26 @@ class EpochMeasurer:
         return self._measurer.audit(found, list(order), self._processes.share(ceilings)[0])
 
     def _my_estimates(self, collected: Collected, progress: Progress) -> list[Measured]:
+        """Estimates of this process's layers; of those that all have, rank 0 keeps them."""
         n_total = len(collected.layers) * len(self._measurer.quantities)
+        together = Together(self._processes)
         with progress("Mutual information, estimates") as advance:
             done = iter(range(n_total))
-            return list(
-                self._measurer.measure(
-                    collected,
-                    lambda layer, quantity: advance(next(done, n_total), n_total),
-                    stochastic=self._stochastic,
-                )
-            )
+
+            def starts(layer: str, quantity: str) -> None:
+                advance(next(done, n_total), n_total)
+                is_shared = layer in collected.shared
+                if is_shared:
+                    together.begin()
+                self._measurer.share_points(together if is_shared else None)
+
+            try:
+                found = list(self._measurer.measure(collected, starts, stochastic=self._stochastic))
+            finally:
+                self._measurer.share_points(None)
+                if collected.shared:
+                    together.finish()
+        return [one for one in found if self._processes.rank == 0 or one.layer not in collected.shared]
 
     @staticmethod
     def _attempt(task: Callable[[], Any]) -> tuple[Any, Exception | None]:

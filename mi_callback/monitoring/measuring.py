@@ -18,6 +18,7 @@ from mi_callback.estimation.entropy import is_enumerable
 from mi_callback.estimation.flagging import with_flags
 from mi_callback.estimation.kinds import Kind
 from mi_callback.estimation.layer_estimator import BY_NEIGHBORS, LayerEstimator, Measured
+from mi_callback.estimation.parallel import Team
 from mi_callback.monitoring.tasks import (
     Kept,
     Task,
@@ -72,10 +73,18 @@ class Measurer:
     def limit_points(self, most: int | None) -> None:
         """Take so many evaluation points at the most from now on; None for as many as the estimator asks for."""
         if most != self.estimator.most_points:
-            self.estimator = copy.copy(self.estimator)
-            self.estimator.most_points = most
-            for layers in (self._layers, *(task.layers for task in self._tasks.values())):
-                layers.estimate_by(self.estimator)
+            self._estimate_otherwise(most_points=most, team=self.estimator.team)
+
+    def share_points(self, team: Team | None) -> None:
+        """Share the evaluation points out among processes that make the same estimates from now on; None for alone."""
+        if team is not self.estimator.team:
+            self._estimate_otherwise(most_points=self.estimator.most_points, team=team)
+
+    def _estimate_otherwise(self, *, most_points: int | None, team: Team | None) -> None:
+        self.estimator = copy.copy(self.estimator)
+        self.estimator.most_points, self.estimator.team = most_points, team
+        for layers in (self._layers, *(task.layers for task in self._tasks.values())):
+            layers.estimate_by(self.estimator)
 
     @property
     def needs_targets(self) -> bool:
