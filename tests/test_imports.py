@@ -51,7 +51,7 @@ def test_what_an_import_brings_in():
 
 @pytest.mark.slow
 def test_what_comes_with_torch():
-    """Evidence: as above. Without a Trainer nothing needs Lightning, collecting draws nothing, the callback comes last."""
+    """Evidence: as above. Without a Trainer nothing needs Lightning, and collecting draws nothing."""
     collection, core, standalone, callback = brought_in(
         "import mi_callback, mi_callback.collection",
         "import mi_callback.monitoring.core",
