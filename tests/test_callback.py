@@ -281,6 +281,7 @@ def test_a_verdict_that_nothing_decides_says_why(tmp_path):
     assert "Include 'input' in quantities" in str(callback.verdicts()["output"])
 
 
+@pytest.mark.slow
 def test_several_monitors_keep_apart(tmp_path):
     """Same layers, other samples. Evidence: what each has in its history is under its own tags, in the files too."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -487,6 +488,7 @@ def test_without_a_logger_everything_is_kept_and_said_once(tmp_path):
     assert len(callback.history.to_rows()) == 9
 
 
+@pytest.mark.slow
 def test_figures_beside_a_csv_file(tmp_path):
     fit(tmp_path, monitor(), max_epochs=2, logger=CSVLogger(tmp_path, "run"))
     assert len(list(tmp_path.rglob("*.png"))) == 6

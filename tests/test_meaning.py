@@ -66,6 +66,7 @@ def test_too_little_noise_is_flagged(tmp_path):
     assert {"saturated", "drift"} <= set(row["flags"])
 
 
+@pytest.mark.slow
 def test_a_sweep_of_noise_is_logged_and_judged(tmp_path):
     x, y = pairs(300)
     monitor = run(tmp_path, x, y, None, noise_std=[0.2, 0.5], max_epochs=3)
@@ -112,6 +113,7 @@ def test_dropout_is_silent_unless_it_is_asked_for(tmp_path):
     assert "deterministic" not in flags[True]["net.2"]
 
 
+@pytest.mark.slow
 def test_usable_information_rises_where_the_total_stands_still(tmp_path):
     """The trend of training: a one-to-one layer holds all from the start, but its reader gets more and more."""
     x = 6 * torch.rand(400, 1, generator=torch.Generator().manual_seed(0)) - 3

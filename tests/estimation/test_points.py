@@ -246,6 +246,7 @@ def test_same_numbers_whatever_the_threads(name, monkeypatch):
         assert run() == usual
 
 
+@pytest.mark.slow
 def test_with_plenty_beside_the_points_fits_are_made_outside_them():
     """Evidence: a sine of one axis among 12, .85 nats; normal scores alone read less than half."""
     rng = np.random.default_rng(2)

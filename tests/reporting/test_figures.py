@@ -491,6 +491,7 @@ def test_a_notebook_shows_a_figure_by_itself():
     assert curves(a_history())._repr_png_().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_drawing_changes_no_setting_and_does_not_import_pyplot():
     before = dict(rcParams)
     for draw in DRAWINGS.values():
