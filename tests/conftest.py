@@ -10,9 +10,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # 2^4 turns of the loop that waits, the fewest that it takes
 
 import fcntl
+import random
+import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -45,11 +48,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def compile_one_after_the_other() -> None:
     """Fill the cache of compiled kernels, or wait until another process has.
 
-    Numba's cache is whole within a process; two that compile the same function for other types at one
-    time could mix them up, and would both take the minute.
+    Numba's cache is whole within a process; two that compile one function for different types at one time could mix
+    them up, and would both take the minute.
     """
-    import numpy as np
-
     from mi_callback import mutual_information
 
     with open(Path(tempfile.gettempdir()) / "mi_callback-tests.lock", "w") as lock:
@@ -60,3 +61,12 @@ def compile_one_after_the_other() -> None:
             for y in (x[:, 0], x[:, :1] + rng.standard_normal((60, 2)), x[:, 0] > 0):
                 for n_points in (None, 50):
                     mutual_information(x, y, n_permutations=1, n_points=n_points)
+
+
+@pytest.fixture(autouse=True)
+def _same_start() -> None:
+    """Global generators start alike, so that a network's first weights do not depend on which tests ran before."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)

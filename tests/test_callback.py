@@ -282,6 +282,7 @@ def test_a_verdict_that_nothing_decides_says_why(tmp_path):
     assert "Include 'input' in quantities" in str(callback.verdicts()["output"])
 
 
+@pytest.mark.slow
 def test_several_monitors_keep_apart(tmp_path):
     """Same layers, other samples. Evidence: what each has in its history is under its own tags, in the files too."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -488,6 +489,7 @@ def test_without_a_logger_everything_is_kept_and_said_once(tmp_path):
     assert len(callback.history.to_rows()) == 9
 
 
+@pytest.mark.slow
 def test_figures_beside_a_csv_file(tmp_path):
     fit(tmp_path, monitor(), max_epochs=2, logger=CSVLogger(tmp_path, "run"))
     assert len(list(tmp_path.rglob("*.png"))) == 6
@@ -503,11 +505,11 @@ def test_without_permutations_there_is_no_null(tmp_path):
 
 
 def test_the_networks_own_tables_of_x_and_y_are_made_once(tmp_path, monkeypatch):
-    from mi_callback.monitoring import measuring
+    from mi_callback.monitoring import tasks
 
     made = []
-    variable = measuring.Variable
-    monkeypatch.setattr(measuring, "Variable", lambda *a, name, **k: made.append(name) or variable(*a, name=name, **k))
+    variable = tasks.Variable
+    monkeypatch.setattr(tasks, "Variable", lambda *a, name, **k: made.append(name) or variable(*a, name=name, **k))
     fit(tmp_path, monitor(layers=["net.1"]), max_epochs=3)
     # The first batch, tried before training, is a set of its own.
     assert [name for name in made if name in ("targets", "inputs")] == ["inputs", "targets"] * 2

@@ -46,6 +46,7 @@ def values(history, data):
     return {(r["epoch"], r["layer"], r["quantity"]): r["mi"] for r in history.to_rows() if r["data"] == data}
 
 
+@pytest.mark.slow
 def test_validation_data_are_measured_and_logged_beside_training_data(tmp_path):
     """Evidence: TensorBoard's own reader; the trained model measured by itself on both data sets."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import json
+import math
 import pkgutil
 import re
 from pathlib import Path
@@ -86,3 +88,20 @@ def test_floors_are_the_lower_bounds():
     assert bounds.keys() == floors.keys()
     for name, bound in bounds.items():
         assert floors[name] == ".".join([*bound.split("."), "0", "0"][:3]), name
+
+
+def test_the_table_of_tasks_is_that_of_the_results():
+    """Evidence: the file that ``benchmarks.beyond_normal`` wrote; a number of the README that is not in it fails."""
+    runs = json.loads((ROOT / "benchmarks/results/beyond_normal.json").read_text(encoding="utf-8"))["runs"]
+    found = {run["n"]: run for run in runs}
+    rows = {
+        line.split("|")[1].strip(): [float(cell) for cell in line.split("|")[2:5]]
+        for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith(("| mi_callback, mean", "| its intervals", "| median width"))
+    }
+    error, held, width = rows.values()
+    for i, n in enumerate((1_000, 5_000, 10_000)):
+        widths = [math.inf if row["high"] is None else float(row["high"]) - row["low"] for row in found[n]["rows"]]
+        assert error[i] == round(found[n]["summary"]["mae"], 3)
+        assert held[i] == round(found[n]["summary"]["coverage"], 2)
+        assert width[i] == round(float(np.median(widths)), 2)

@@ -91,6 +91,7 @@ def test_piecewise_linear_layers_by_symmetry(knots, values, nats):
     assert got == pytest.approx(nats, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_piecewise_linear_layer_that_loses_some():
     """Evidence: the oracle, on ReLU(X), which puts half the inputs on an atom, and on |X|, which folds them."""
     case = QuadraticRegression()

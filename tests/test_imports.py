@@ -37,23 +37,31 @@ def brought_in(*steps: str) -> list[set[str]]:
 
 
 def test_what_an_import_brings_in():
-    """Evidence: a fresh interpreter's list of modules. Estimating needs no torch, figures and the callback come lazily.
+    """Evidence: a fresh interpreter's list of modules. Estimating needs no torch, and figures come in lazily.
 
     The package alone has not even numpy, which is why it is there at once.
     """
     steps = ["import mi_callback", "import mi_callback.estimation", "import mi_callback.reporting"]
-    package, *light, callback = brought_in(*steps, "mi_callback.MutualInformationMonitor")
+    package, *light = brought_in(*steps)
     assert package.isdisjoint({*HEAVY, "numpy", "scipy", "numba", "faiss"})
     assert {module for module in package if module.startswith("mi_callback")} == {"mi_callback"}
     for modules in light:
         assert modules.isdisjoint(HEAVY)
-    assert "lightning" in callback
-    collection, core, standalone = brought_in(
-        "import mi_callback.collection", "import mi_callback.monitoring.core", "import mi_callback.standalone"
+
+
+@pytest.mark.slow
+def test_what_comes_with_torch():
+    """Evidence: as above. Without a Trainer nothing needs Lightning, and collecting draws nothing."""
+    collection, core, standalone, callback = brought_in(
+        "import mi_callback, mi_callback.collection",
+        "import mi_callback.monitoring.core",
+        "import mi_callback.standalone",
+        "mi_callback.MutualInformationMonitor",
     )
     assert collection.isdisjoint({"matplotlib", "mi_callback.reporting"})
     assert core.isdisjoint({"lightning", "pytorch_lightning", "matplotlib", "tensorboard"})
     assert standalone.isdisjoint({"lightning", "pytorch_lightning", "matplotlib", "tensorboard", "transformers"})
+    assert {"mi_callback.callback", "lightning"} <= callback - standalone
 
 
 def test_the_package_is_imported_at_once():

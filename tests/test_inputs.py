@@ -154,11 +154,11 @@ def test_the_integer_columns_of_a_table_are_numbers(tmp_path, caplog):
     """Evidence: they are measured as the same values in floats are."""
     rng = np.random.default_rng(11)
     x = torch.tensor(np.column_stack([rng.integers(18, 90, 200), rng.integers(0, 2000, 200)]))
-    measured = {}
+    measured, model = {}, Idle(nn.Linear(2, 2))
     for dtype in (torch.int64, torch.float64):
         data = DataLoader(TensorDataset(x.to(dtype), x[:, :1].float()), batch_size=50)
         with caplog.at_level(logging.INFO, "lightning.pytorch"):
-            rows = run(tmp_path, Idle(nn.Linear(2, 2)), data, quantities=("target", "input"), space="scores")
+            rows = run(tmp_path, model, data, quantities=("target", "input"), space="scores")
         measured[dtype] = rows["output", "input"]["mi"]
     assert measured[torch.int64] == measured[torch.float64]
     assert sum("takes the inputs as numbers" in r.getMessage() for r in caplog.records) == 1
@@ -242,7 +242,7 @@ def test_of_two_views_and_a_label_the_first_view_is_x(tmp_path):
     data = DataLoader(Paired(), batch_size=100)
     with pytest.warns(UserWarning, match="first of 2 tensors of one shape as the input X, since forward takes one"):
         rows = run(tmp_path, Contrastive(), data, quantities=("target", "input"))
-    assert rows["output", "target"]["estimator"] == "ross"
+    assert rows["output", "target"]["estimator"] in ("ross", "logistic")  # not "ksg": classes, whichever reads more
     assert rows["output", "usable"]["mi"] > 0.7
 
 

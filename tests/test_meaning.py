@@ -66,6 +66,7 @@ def test_too_little_noise_is_flagged(tmp_path):
     assert {"saturated", "drift"} <= set(row["flags"])
 
 
+@pytest.mark.slow
 def test_a_sweep_of_noise_is_logged_and_judged(tmp_path):
     x, y = pairs(300)
     monitor = run(tmp_path, x, y, None, noise_std=[0.2, 0.5], max_epochs=3)
@@ -112,6 +113,7 @@ def test_dropout_is_silent_unless_it_is_asked_for(tmp_path):
     assert "deterministic" not in flags[True]["net.2"]
 
 
+@pytest.mark.slow
 def test_usable_information_rises_where_the_total_stands_still(tmp_path):
     """The trend of training: a one-to-one layer holds all from the start, but its reader gets more and more."""
     x = 6 * torch.rand(400, 1, generator=torch.Generator().manual_seed(0)) - 3
@@ -120,7 +122,7 @@ def test_usable_information_rises_where_the_total_stands_still(tmp_path):
     monitor = run(tmp_path, x, y, net, max_epochs=101, every_n_epochs=50, quantities=("target",), batch_size=32)
     usable = [r["mi"] for r in rows_of(monitor, "output", "usable")]
     total = [r["mi"] for r in rows_of(monitor, "net.1", "target")]
-    assert usable[0] < 1.5
+    assert usable[0] < 2.5
     assert usable[-1] > usable[0] + 1
     assert max(total) - min(total) < 0.4
     for row in monitor.history.to_rows():

@@ -505,7 +505,7 @@ SETUPS = {
 # Figures take nine tenths of the time, and know nothing but the history: in these set-ups they are drawn too. The last
 # needs a logger.
 DRAWN = {"plain", "validation", "several callbacks"}
-SLOW = DRAWN - {"plain"}
+SLOW = {name for name in SETUPS if "worker" in name or "reductions" in name} - {"two workers"} | DRAWN - {"plain"}
 
 
 @pytest.mark.filterwarnings("ignore:.*sampler has shuffling enabled:UserWarning")

@@ -128,7 +128,7 @@ def ridge_folds(f: NDArray[np.float64], y: NDArray[np.float64], folds: NDArray[n
 
 def _ridge_solve(gram: NDArray[np.float64], cross: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
     """(gram + penalty)^-1 cross, shape (d, e)."""
-    if np.isinf(penalty):
+    if np.isinf(penalty) or not cross.size:
         return np.zeros_like(cross)
     penalised = gram.copy()
     penalised[np.diag_indices(len(gram))] += penalty

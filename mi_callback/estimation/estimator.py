@@ -291,7 +291,7 @@ class Estimator:
 
     def _on_parts(self, x: Variable, y: Variable) -> Parts:
         """The same on parts of the samples, everything fitted anew."""
-        size = min(x.n_samples // max(self.n_parts, 1), _LARGEST_PART)
+        size = min(x.n_samples // max(self.n_parts, 1), self.most_points or _LARGEST_PART, _LARGEST_PART)
         nothing = Parts(np.empty(0), 0)
         if not self.n_parts or size < _SMALLEST_PART:
             return nothing

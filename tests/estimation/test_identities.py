@@ -68,6 +68,7 @@ def test_common_scale_on_the_raw_scale():
 
 
 @given(pairs(max_n=60))
+@pytest.mark.slow
 def test_scores_see_ranks_alone(samples: Samples):
     """Identity: a rising map of any coordinate changes no rank, hence nothing."""
     x = samples.x / (1 + np.abs(samples.x).max())

@@ -219,6 +219,7 @@ def test_nats_are_bits_divided():
     assert values["nats"].bounds[1] * BITS == pytest.approx(values["bits"].bounds[1])
 
 
+@pytest.mark.slow
 def test_a_layer_stays_in_its_fitted_space_while_that_reads_more():
     """Evidence: a sine of one direction of six, at a size where a fresh look keeps normal scores in some draws."""
     kept, changed = [], []

@@ -188,7 +188,7 @@ def test_points_estimate_the_whole_in_fitted_spaces():
         table, target = x.table("scores", "euclidean", 3, points), y.target("scores", "euclidean", 3, points)
         in_scores = read_table(table, target, 3).local
         options = {"k": 3, "metric": "euclidean", "n_permutations": 0, "seed": 0, "always": True}
-        return read_in_best_space(x, y, table, target, in_scores, points=points, **options)
+        return read_in_best_space(x, y, table, target, in_scores, points=points, **options)[0]
 
     whole = read(None).local.mean()
     draws = [read(evaluation_points(1_500, 150, seed)) for seed in range(100)]
@@ -246,6 +246,7 @@ def test_same_numbers_whatever_the_threads(name, monkeypatch):
         assert run() == usual
 
 
+@pytest.mark.slow
 def test_with_plenty_beside_the_points_fits_are_made_outside_them():
     """Evidence: a sine of one axis among 12, .85 nats; normal scores alone read less than half."""
     rng = np.random.default_rng(2)

@@ -19,6 +19,7 @@ def draw(kind, n, rng):
     return (x, y > 0) if kind == "labels" else (x, y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["continuous", "labels"])
 @pytest.mark.parametrize("space", ["raw", "scores"])
 def test_standard_error_is_the_scatter_over_fresh_samples(kind, space):

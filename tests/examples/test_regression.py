@@ -78,6 +78,7 @@ def test_the_whole_run(example, tmp_path, capsys):
     }
 
 
+@pytest.mark.slow
 def test_a_short_run(example, tmp_path, capsys):
     """Evidence: the options do what they say; nothing about the values."""
     monitor = example.main(["--epochs", "5", "--measure-every", "2", "--seed", "3", "--log-dir", str(tmp_path)])

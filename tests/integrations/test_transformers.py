@@ -77,6 +77,7 @@ def callback(**options):
     return MutualInformationCallback(**(PLAIN | options))
 
 
+@pytest.mark.slow
 def test_training_is_the_same_to_the_last_bit(tmp_path):
     """Evidence: weights, optimiser, random numbers and what Trainer has logged, with and without the callback."""
 
@@ -108,6 +109,7 @@ def test_training_is_the_same_to_the_last_bit(tmp_path):
     assert watched.history.metrics.keys() == {"loss", "eval_loss"}
 
 
+@pytest.mark.slow
 def test_values_and_figures_go_to_tensorboard(tmp_path, monkeypatch):
     """Evidence: TensorBoard's own reader, on the one event file that Trainer writes; the model measured by itself."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

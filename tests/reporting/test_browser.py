@@ -123,7 +123,7 @@ def test_hovering_shows_values_and_flags(browser, report):
     text = wait_for(lambda: "".join(e.text for e in browser.find_elements("css selector", ".hoverlayer .hovertext")))
     assert "net.1" in text
     assert "epoch 20" in text
-    assert "2.500 ± 0.100" in text
+    assert "2.500interval 2.300 to 2.800" in text
     assert "flags: duplicates" in text
 
 

@@ -249,6 +249,7 @@ class Kept(Logger):
         pass
 
 
+@pytest.mark.slow
 def test_any_other_logger_gets_scalars_and_png_files(tmp_path):
     for logger, folder in ((Kept(str(tmp_path / "own")), tmp_path / "own"), (Kept(), tmp_path)):
         monitor = fit(tmp_path, logger)
@@ -276,6 +277,7 @@ def test_without_a_logger_a_table_is_printed(tmp_path, caplog):
     assert not (tmp_path / "figures").exists()
 
 
+@pytest.mark.slow
 def test_losses_are_kept_with_the_history(tmp_path):
     monitor = fit(tmp_path, CSVLogger(tmp_path))
     losses = monitor.history.metrics["train_loss"]
@@ -291,6 +293,7 @@ class Failing(Kept):
         raise OSError("disk full")
 
 
+@pytest.mark.slow
 def test_a_failing_logger_is_told_and_the_others_go_on(tmp_path, caplog):
     good = Kept(str(tmp_path / "good"))
     with pytest.warns(RuntimeWarning, match="OSError while giving mi/.* to Failing: disk full"):
@@ -319,6 +322,7 @@ def test_the_dummy_logger_of_fast_dev_run_gets_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_no_logger_is_imported_that_the_trainer_does_not_have():
     code = (
         "import sys, mi_callback.callback, mi_callback.reporting as r; from tests.reporting.records import a_history;"

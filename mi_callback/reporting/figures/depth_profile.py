@@ -104,8 +104,10 @@ def _draw_profile(ax: Axes, history: Estimates, quantity: str, chosen: NDArray[n
         width = 1.8 if last else 1.1
         drawn += ax.plot(x[known], y[known], color=color, linewidth=width, label=f"_epoch {epoch}", zorder=2.2)
         if last:
+            limits = ax.dataLim.frozen()  # bars have no say in the scale
             bars = ax.errorbar(x, y, yerr=np.nan_to_num([low, high]), fmt="none", ecolor=SOFT, elinewidth=1.4, zorder=2)
             drawn += bars.get_children()
+            ax.dataLim.set(limits)
         for part, face in ((known & ~doubt, color), (known & doubt, "white")):
             if part.any():
                 drawn += ax.plot(

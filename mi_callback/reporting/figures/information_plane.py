@@ -119,7 +119,7 @@ def _draw(ax: Axes, history: Estimates, target: str, *, error_bars: bool, own_fi
         handles.append(flagged_handle())
     drawn += legend(ax, handles, own_figure=own_figure, pattern=labels.pattern)
     epoch_bar([ax], norm)
-    ax.margins(0.07)
+    ax.margins(x=0.07, y=0.09)  # above stands the label of a ceiling, and above that the title
     return drawn
 
 

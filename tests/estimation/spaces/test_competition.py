@@ -41,6 +41,7 @@ def test_wide_layers_are_read_where_plain_neighbours_read_nothing(case):
     assert auto.interval[0] < truth < auto.interval[1]
 
 
+@pytest.mark.slow
 def test_several_targets_and_classes():
     rng = np.random.default_rng(1)
     x = rng.standard_normal((2_500, 20))
