@@ -82,8 +82,8 @@ def judged(
 def raised(estimate: MutualInformation, bound: MutualInformation) -> MutualInformation:
     """The greater of an estimate and of a lower bound that lies above it beyond its error: a reading like the others.
 
-    It has to stand out of zero by three standard errors, as it does in one of hundreds of independent pairs, so that null
-    and p-value stay those of the other readings.
+    It has to stand out of zero by three standard errors, as it does in one of hundreds of independent pairs, so that
+    null and p-value stay those of the other readings.
 
     Args:
         estimate: an estimate by "auto".
