@@ -10,7 +10,6 @@ from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import entr
 
 from mi_callback.estimation.ceilings import per_nat
 from mi_callback.estimation.checks import (
@@ -21,6 +20,7 @@ from mi_callback.estimation.checks import (
     check_same_length,
 )
 from mi_callback.estimation.dimension import intrinsic_dimension
+from mi_callback.estimation.entropy import entropy
 from mi_callback.estimation.flagging import judged, raised, with_flags
 from mi_callback.estimation.interval import Parts, interval, reads_either_way
 from mi_callback.estimation.neighbors import Metric, NeighborTable
@@ -390,8 +390,7 @@ def _most(y: Variable) -> float:
     """H(Y) of classes, in nats: what no layer can exceed."""
     if not y.discrete:
         return math.inf
-    shares = y.labels.sizes / y.n_samples
-    return float(entr(shares).sum())
+    return float(entropy(y.labels.codes).mean())
 
 
 def _share_of_repeats(table: NeighborTable, target: Target) -> float:

@@ -75,7 +75,7 @@ def judged(
         found.update(flags_from_samples(x, labels, discrete=labels is not None, k=estimate.k))
     if bound is not None:
         found.update(flags_from_bound(estimate, bound.mi, bound.stderr))
-        estimate = dataclasses.replace(estimate, interval=_raised(estimate.interval, bound))
+        estimate = dataclasses.replace(estimate, interval=_above(estimate.interval, bound))
     return with_flags(estimate, *found)
 
 
@@ -100,7 +100,7 @@ def raised(estimate: MutualInformation, bound: MutualInformation) -> MutualInfor
         raw=raw,
         p_value=None if estimate.p_value is None else p_value(raw, estimate.null),
         stderr=bound.stderr,
-        interval=(max(low, bound.mi - _ERRORS_OF_BOUND * bound.stderr), high + rise),
+        interval=(low, high + rise),  # the low end is raised when it is judged
         half=math.nan,
         estimator=bound.estimator,
         space="decoder",
@@ -109,7 +109,7 @@ def raised(estimate: MutualInformation, bound: MutualInformation) -> MutualInfor
     )
 
 
-def _raised(interval: tuple[float, float], bound: MutualInformation) -> tuple[float, float]:
+def _above(interval: tuple[float, float], bound: MutualInformation) -> tuple[float, float]:
     """An interval above a lower bound; open if the bound refutes it."""
     low, high = interval
     least = bound.mi - _ERRORS_OF_BOUND * bound.stderr

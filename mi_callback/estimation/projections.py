@@ -38,7 +38,7 @@ __all__ = ["project"]
 _PURPOSE = 7  # of the stream that cuts the folds
 _FOLDS = 5
 _FEWEST = 50  # samples: ten a fold
-_MOST_SAMPLES = 20_000  # as many as usable information is read from
+_MOST_SAMPLES = 20_000  # a single dimension reads the same of more; by hand
 _MOST_FEATURES, _MOST_TARGETS = 512, 128  # of wider sides the leading principal components, to bound the time
 # Hinges alone read .018 nats less of 48 random dependences with a single target, no hinges or units .050; 400 units and
 # five knots .001 more, for four times the time (n = 1,000).
