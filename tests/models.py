@@ -7,7 +7,9 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from mi_callback import MutualInformationMonitor
 
 # What Lightning and torch say about tiny runs; everything else is an error, as in the whole suite.
 QUIET = [
@@ -49,6 +51,34 @@ class Net(lightning.LightningModule):
         return torch.optim.Adam(self.parameters(), 1e-2)
 
 
+class Idle(Net):
+    """Trains on nothing, so that what is measured has a known value.
+
+    Args:
+        net: the network; None gives back the inputs.
+    """
+
+    def __init__(self, net: nn.Module | None = None) -> None:
+        super().__init__(net or nn.Identity())
+        self.unused = nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self.unused * 0
+
+
+class Dicts(Dataset[dict[str, Tensor]]):
+    """One dict a sample, of columns that all have one row a sample."""
+
+    def __init__(self, **columns: Tensor) -> None:
+        self.columns = columns
+
+    def __len__(self) -> int:
+        return len(self.columns["y"])
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        return {name: column[i] for name, column in self.columns.items()}
+
+
 def pairs(n: int = 60, d: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Inputs (n, d) and noisy targets (n, 1)."""
     generator = torch.Generator().manual_seed(seed)
@@ -78,3 +108,13 @@ def trainer(path: Any, *callbacks: lightning.Callback, **options: Any) -> lightn
         callbacks=list(callbacks),
         **(defaults | options),
     )
+
+
+def one_epoch(
+    path: Any, monitor: MutualInformationMonitor, model: lightning.LightningModule, data: Any
+) -> tuple[dict[tuple[str, str], dict[str, Any]], lightning.Trainer]:
+    """Rows of a seeded epoch by layer and quantity, and its trainer."""
+    lightning.seed_everything(3, verbose=False)
+    run = trainer(path, monitor)
+    run.fit(model, data)
+    return {(row["layer"], row["quantity"]): row for row in monitor.history.to_rows()}, run

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 
-import lightning
 import numpy as np
 import pytest
 import torch
@@ -15,8 +14,9 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from mi_callback import MutualInformationMonitor
 from mi_callback.collection.samples import Share, subset
+from tests import models
 from tests.ground_truth import information_of_rounded
-from tests.models import QUIET, Net, loader, trainer
+from tests.models import QUIET, Dicts, Net, loader, one_epoch
 
 pytestmark = [pytest.mark.filterwarnings(rule) for rule in QUIET]
 
@@ -24,32 +24,14 @@ pytestmark = [pytest.mark.filterwarnings(rule) for rule in QUIET]
 def run(path, model, data, **options):
     """Rows of one epoch by layer and quantity."""
     monitor = MutualInformationMonitor(**({"n_permutations": 0, "quantities": ("target",)} | options))
-    lightning.seed_everything(3, verbose=False)
-    trainer(path, monitor).fit(model, data)
-    return {(row["layer"], row["quantity"]): row for row in monitor.history.to_rows()}
+    return one_epoch(path, monitor, model, data)[0]
 
 
-class Idle(Net):
-    """Trains on nothing, so that what is measured has a known value."""
-
-    def training_step(self, batch, batch_idx):
-        return sum(p.sum() for p in self.parameters()) * 0
+class Idle(models.Idle):
+    """Trains on nothing, and takes integers too."""
 
     def forward(self, x):
         return self.net(x.float())
-
-
-class Dicts(Dataset):
-    """One dict a sample."""
-
-    def __init__(self, **columns):
-        self.columns = columns
-
-    def __len__(self):
-        return len(self.columns["y"])
-
-    def __getitem__(self, i):
-        return {name: column[i] for name, column in self.columns.items()}
 
 
 class Masked(Idle):

@@ -10,20 +10,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from mi_callback import MutualInformationMonitor, mutual_information
-from tests.models import QUIET, Net, trainer
+from tests.models import QUIET, Dicts, Idle, one_epoch
 
 pytestmark = [pytest.mark.filterwarnings(rule) for rule in QUIET]
-
-
-class Idle(Net):
-    """Trains on nothing, so that what is measured has a known value."""
-
-    def __init__(self, net):
-        super().__init__(net)
-        self.unused = nn.Parameter(torch.zeros(()))
-
-    def training_step(self, batch, batch_idx):
-        return self.unused * 0
 
 
 class Tokens(Idle):
@@ -36,26 +25,10 @@ class Tokens(Idle):
         return self.net(x).sum(dim=1)
 
 
-class Dicts(Dataset):
-    def __init__(self, **columns):
-        self.columns = columns
-
-    def __len__(self):
-        return len(self.columns["y"])
-
-    def __getitem__(self, i):
-        return {name: column[i] for name, column in self.columns.items()}
-
-
 def run(path, model, data, **options):
-    """Rows of one epoch by layer and quantity, and the monitor."""
+    """Rows of one epoch by layer and quantity, and the trainer."""
     defaults = {"n_permutations": 20, "quantities": ("target",), "space": "scores", "layers": "net"}
-    monitor = MutualInformationMonitor(**(defaults | options))
-    lightning.seed_everything(3, verbose=False)
-    run = trainer(path, monitor)
-    run.fit(model, data)
-    rows = {(row["layer"], row["quantity"]): row for row in monitor.history.to_rows()}
-    return rows, run
+    return one_epoch(path, MutualInformationMonitor(**(defaults | options)), model, data)
 
 
 def noise(n, seed):

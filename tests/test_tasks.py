@@ -5,40 +5,24 @@ from __future__ import annotations
 import logging
 from collections import namedtuple
 
-import lightning
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from mi_callback import MutualInformationMonitor
 from mi_callback.quantities import limit, limit_of_task, quantity, quantity_of_task
 from mi_callback.reporting import History
-from tests.models import QUIET, Net, trainer
+from tests.models import QUIET, Idle, one_epoch, trainer
 
 pytestmark = [pytest.mark.filterwarnings(rule) for rule in QUIET]
-
-
-class Idle(Net):
-    """Trains on nothing, so that what is measured has a known value."""
-
-    def __init__(self, d=2):
-        super().__init__(nn.Identity())
-        self.unused = nn.Parameter(torch.zeros(()))
-
-    def training_step(self, batch, batch_idx):
-        return self.unused * 0
 
 
 def run(path, data, **options):
     """Rows of one epoch by layer and quantity, the trainer and the monitor."""
     defaults = {"n_permutations": 20, "space": "scores", "layers": "net", "quantities": ("target",)}
     monitor = MutualInformationMonitor(**(defaults | options))
-    lightning.seed_everything(3, verbose=False)
-    run = trainer(path, monitor)
-    run.fit(Idle(), data)
-    return {(row["layer"], row["quantity"]): row for row in monitor.history.to_rows()}, run, monitor
+    return *one_epoch(path, monitor, Idle(), data), monitor
 
 
 class Tasks(Dataset):
@@ -108,6 +92,16 @@ def test_figures_and_report_show_tasks(tmp_path):
 
     write_report(history, tmp_path / "run.html")
     assert "Y_age" in (tmp_path / "run.html").read_text()
+
+
+def test_every_run_is_told_of_missing_labels(tmp_path, caplog):
+    """Evidence: the lines of two fits of two epochs each with one monitor; once each."""
+    monitor = MutualInformationMonitor(n_permutations=0, space="scores", layers="net", quantities=("target",))
+    data = DataLoader(Tasks(), batch_size=100)
+    for _ in range(2):
+        with caplog.at_level(logging.INFO, "lightning.pytorch"):
+            trainer(tmp_path, monitor, max_epochs=2).fit(Idle(), data)
+    assert len([r for r in caplog.records if "leaves" in r.getMessage()]) == 2
 
 
 def test_missing_labels_of_the_only_target_are_left_out_and_told(tmp_path, caplog):

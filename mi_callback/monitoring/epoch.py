@@ -100,7 +100,6 @@ class EpochMeasurer:
         self._chosen: Sequence[Layer] = ()
         self._stochastic: frozenset[str] = frozenset()
         self._keys: tuple[tuple[str, str], ...] = ()  # logged at every epoch: one that fails logs NaN
-        self._announced: set[str] = set()
         self._processes = Processes()
 
     @property
@@ -230,8 +229,7 @@ class EpochMeasurer:
     def _announce_kinds(self, known: Collection[str]) -> None:
         """Say once a run what X and Y are taken for from now on, where their type alone does not say so."""
         for notice, is_guess in self._measurer.notices.items():
-            if notice not in self._announced:
-                self._announced.add(notice)
+            if notice not in known:
                 (warn if is_guess else info)(f"Mutual information {notice}")
         for name, kind in self._measurer.kinds.items():
             if kind.is_plain or name in known:
@@ -259,7 +257,7 @@ class EpochMeasurer:
             local, error = self._attempt(lambda: self._sweep(host, on_batch=advance))
         collected = gather(local, error, self._processes, self._measurer.estimator.at_points)
         del local  # its arrays live on in what was gathered, or not at all
-        known = self._measurer.kinds.keys()
+        known = {*self._measurer.kinds, *self._measurer.notices}
         names, error = self._attempt(lambda: self._measurer.prepare(collected))
         if (failed := self._processes.agree(error)) is not None:
             raise failed

@@ -117,6 +117,7 @@ class Measurer:
             )
         if is_first_batch:
             self._kinds.clear()
+            self._notices.clear()
             self._splits.clear()
         n = collected.n_samples
         if collected.inputs_failure is not None:
